@@ -1,0 +1,16 @@
+"""A speech corpus to units alone, with SPIRE's encoder and codebook or your own. Copy, edit what is in capitals, run or submit:
+
+python jobs/audio_to_units.py CORPUS OUT
+ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/audio_to_units.py s3://corpora/x s3://results/x
+"""
+
+import sys
+
+from spire_ray.cli import main
+
+ENCODER: list[
+    str
+] = []  # e.g. ["--encoder", "/models/hubert", "--layer", "22", "--codebook", "/models/codebook.safetensors"]
+
+if __name__ == "__main__":
+    sys.exit(main(["tokenize", *sys.argv[1:3], *ENCODER]))

@@ -1,0 +1,152 @@
+"""An audio file's bytes to 16 kHz mono int16, with a limit at every step and a reason for every refusal.
+
+Channels are averaged (sum / count). Resampling is soxr HQ. A 16-bit 16 kHz mono source comes out bit-exact.
+"""
+
+import io
+from typing import BinaryIO
+
+import numpy as np
+import soundfile as sf
+import soxr
+from numpy.typing import NDArray
+
+from spire_ray import containers
+from spire_ray.errors import RowFault
+
+SAMPLE_RATE = 16_000
+MIN_SAMPLES = 400  # 25 ms: HuBERT's receptive field, under which there is no frame
+MAX_CHANNELS = 32
+MIN_RATE, MAX_RATE = 4_000, 384_000
+SILENCE_DBFS = -60.0
+# Manifests round: an end up to this far past the audio's own end is taken for the end.
+END_TOLERANCE_S = 0.1
+# Full scale is 1.0. Float files go a little over; one at 8 or more holds something else (int16 values, most often).
+MAX_AMPLITUDE = 8.0
+
+_FORMATS = {"WAV": ("WAV", "WAVEX"), "FLAC": ("FLAC",), "OGG": ("OGG",), "MP3": ("MP3", "MPEG")}
+_BLOCK_VALUES = 1 << 20  # float32 values decoded at a time: 4 MB
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a FLAC whose header does not say
+
+
+class _Forward(sf.SoundFile):  # type: ignore[misc,unused-ignore]
+    """Reads without a seek after every block: that seek fails past the true end of a FLAC that declares no length."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def decode(
+    data: bytes, *, start_s: float | None = None, end_s: float | None = None, max_seconds: float = 120.0
+) -> NDArray[np.int16]:
+    """The audio between `start_s` and `end_s` (seconds; null: from the beginning, to the end) as int16 [n] at 16 kHz.
+
+    `max_seconds` bounds the piece, not the file. Sample-accurate: the piece holds the source's samples from
+    round(start_s * rate) to round(end_s * rate).
+    RowFault: empty, unreadable, too_large, too_long, truncated, too_short, not_finite, silent.
+    """
+    if not data:
+        raise RowFault("empty", "0 bytes")
+    container = containers.inspect(data)
+    stream = io.BytesIO(container.data)
+    try:
+        with _Forward(stream) as file:
+            _check_header(file, container)
+            first, last = _bounds(file, container, start_s, end_s, max_seconds)
+            mono = _read(file, first, last, max_seconds)
+            rate = file.samplerate
+    except sf.LibsndfileError as fault:
+        # A decoder that stopped with nothing left to read has met a cut file.
+        cut = container.cut or ("the data ends early" if stream.tell() >= len(container.data) else "")
+        raise RowFault("truncated" if cut else "unreadable", f"{container.name}: {cut or fault.error_string}") from None
+    return _finish(mono, rate)
+
+
+def probe(file: BinaryIO) -> float:
+    """Duration in seconds by the header alone. RowFault when there is none or the file is not of an accepted kind."""
+    name = containers.identify(file.read(4096))
+    file.seek(0)
+    try:
+        with sf.SoundFile(file) as header:
+            if header.format not in _FORMATS[name] or header.frames >= _UNKNOWN_FRAMES:
+                raise RowFault("unreadable", "no length in the header")
+            return float(header.frames / header.samplerate)
+    except sf.LibsndfileError as fault:
+        raise RowFault("unreadable", fault.error_string) from None
+
+
+def _check_header(file: _Forward, container: containers.Container) -> None:
+    if file.format not in _FORMATS[container.name]:
+        raise RowFault("unreadable", f"begins as {container.name} and goes on as {file.format}")
+    if file.channels > MAX_CHANNELS:
+        raise RowFault("too_large", f"{file.channels} channels, at most {MAX_CHANNELS} are read")
+    if not MIN_RATE <= file.samplerate <= MAX_RATE:
+        raise RowFault("too_large", f"{file.samplerate} Hz is outside {MIN_RATE} to {MAX_RATE}")
+    if file.frames == 0:
+        raise RowFault("truncated" if container.cut else "empty", container.cut or "0 samples")
+
+
+def _bounds(
+    file: _Forward, container: containers.Container, start_s: float | None, end_s: float | None, max_seconds: float
+) -> tuple[int, int | None]:
+    """First frame and the one after the last; None where the header does not say how long the audio is."""
+    rate = file.samplerate
+    known: int | None = file.frames if file.frames < _UNKNOWN_FRAMES else None
+    first = round((start_s or 0.0) * rate)
+    last = known if end_s is None else round(end_s * rate)
+    if end_s is not None and end_s - (start_s or 0.0) > max_seconds:
+        raise RowFault("too_long", f"{end_s - (start_s or 0.0):.3f} s, at most {max_seconds:g} s")
+    if known is None or last is None:
+        return first, last
+    if container.cut and (end_s is None or last > known):
+        raise RowFault("truncated", container.cut)
+    if first >= known or last - known > END_TOLERANCE_S * rate:
+        asked = f"{first / rate:.3f} s to {last / rate:.3f} s"
+        raise RowFault("truncated", f"{asked} is asked for, the audio ends at {known / rate:.3f} s")
+    return first, min(last, known)
+
+
+def _read(file: _Forward, first: int, last: int | None, max_seconds: float) -> NDArray[np.float32]:
+    """Mono float32 at the source's rate, read block by block so that a header that lies allocates nothing."""
+    limit = int(max_seconds * file.samplerate)
+    block_frames = min(65_536, _BLOCK_VALUES // file.channels)
+    blocks: list[NDArray[np.float32]] = []
+    done = 0
+    if first:
+        file.seek(first)
+    while last is None or done < last - first:
+        wanted = block_frames if last is None else min(block_frames, last - first - done)
+        block: NDArray[np.float32] = file.read(wanted, dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        done += len(block)
+        if done > limit:
+            raise RowFault("too_long", f"over {max_seconds:g} s{_declared(file)}")
+        if not np.isfinite(block).all():
+            raise RowFault("not_finite", f"NaN or infinity within {(first + done) / file.samplerate:.1f} s")
+        blocks.append(block.mean(axis=1, dtype=np.float32) if file.channels > 1 else block[:, 0])
+    if last is not None and done < last - first:
+        raise RowFault("truncated", f"{done} of the {last - first} samples that the header declares")
+    return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+
+
+def _declared(file: _Forward) -> str:
+    known = file.frames < _UNKNOWN_FRAMES
+    return f"; the header declares {file.frames / file.samplerate:.1f} s" if known else ""
+
+
+def _finish(mono: NDArray[np.float32], rate: int) -> NDArray[np.int16]:
+    if not len(mono):
+        raise RowFault("empty", "0 samples")
+    peak = float(np.abs(mono).max())
+    if peak >= MAX_AMPLITUDE:
+        raise RowFault("unreadable", f"values up to {peak:g} where full scale is 1.0")
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    if len(mono) < MIN_SAMPLES:
+        raise RowFault("too_short", f"{len(mono)} samples at 16 kHz, at least {MIN_SAMPLES}")
+    # Around the mean, so that a constant offset does not pass for sound.
+    if float(np.std(mono, dtype=np.float64)) < 10 ** (SILENCE_DBFS / 20):
+        raise RowFault("silent", f"under {SILENCE_DBFS:g} dBFS")
+    pcm: NDArray[np.int16] = np.clip(np.rint(mono * np.float32(32_768)), -32_768, 32_767).astype(np.int16)
+    return pcm

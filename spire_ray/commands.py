@@ -1,0 +1,109 @@
+"""What each command of `spire-ray` does with its options: one function a command, named like it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from spire_ray import run
+from spire_ray.cache import cached_codebook, convert_in_child
+from spire_ray.checkpoints import resolve
+from spire_ray.errors import UserError
+from spire_ray.export import export as write_export
+from spire_ray.generate import TextTasks
+from spire_ray.hub import ENCODER, fetch_codebook, fetch_encoder
+from spire_ray.run import AudioOptions
+from spire_ray.settings import Encoding
+from spire_ray.show import print_run
+
+SPIRE_LAYER = 22
+
+
+def speech_to_text(options: argparse.Namespace) -> None:
+    """CORPUS to units, transcripts and translations."""
+    run.speech_to_text(
+        options.corpus, options.out, options.checkpoint, _tasks(options), _audio(options), options.address
+    )
+    print_run(options.out, Console())
+
+
+def tokenize(options: argparse.Namespace) -> None:
+    """CORPUS to units."""
+    run.tokenize(options.corpus, options.out, _encoding(options), _audio(options), options.address)
+    print_run(options.out, Console())
+
+
+def generate(options: argparse.Namespace) -> None:
+    """Units to transcripts and translations."""
+    run.generate(options.out, options.to, options.checkpoint, _tasks(options), options.address)
+    print_run(options.to or options.out, Console())
+
+
+def translate(options: argparse.Namespace) -> None:
+    """A text corpus to translations."""
+    tasks = TextTasks(
+        languages=tuple(options.languages),
+        method="text",
+        transcripts=False,
+        source_language=options.source_language,
+        max_tokens=options.max_tokens,
+    )
+    run.translate(options.corpus, options.out, options.checkpoint, tasks, options.address)
+    print_run(options.out, Console())
+
+
+def retry(options: argparse.Namespace) -> None:
+    """Error rows again."""
+    run.retry(options.out, options.address)
+    print_run(options.out, Console())
+
+
+def show(options: argparse.Namespace) -> None:
+    """What a run directory holds."""
+    print_run(options.out, Console(), rows=True)
+
+
+def export(options: argparse.Namespace) -> None:
+    """One joined Parquet file."""
+    rows = write_export(options.out, options.file)
+    print(f"{rows:,} rows in {options.file}", file=sys.stderr)
+
+
+def convert_codebook(options: argparse.Namespace) -> None:
+    """A k-means pickle to safetensors."""
+    sha256 = convert_in_child("kmeans", options.source, options.target)
+    print(f"{options.target}  sha256 {sha256}")
+
+
+def _tasks(options: argparse.Namespace) -> TextTasks:
+    if len(set(options.languages)) != len(options.languages):
+        raise UserError(f"--languages names a language twice: {' '.join(options.languages)}")
+    return TextTasks(
+        languages=tuple(options.languages),
+        method=options.translate,
+        prompt_variant=options.prompt_variant,
+        max_tokens=options.max_tokens,
+    )
+
+
+def _audio(options: argparse.Namespace) -> AudioOptions:
+    return AudioOptions(shard_minutes=options.shard_minutes, max_seconds=options.max_seconds, dtype=options.dtype)
+
+
+def _encoding(options: argparse.Namespace) -> Encoding:
+    if options.checkpoint:
+        if options.encoder or options.codebook or options.layer:
+            raise UserError("--checkpoint brings its own encoder, layer and codebook: leave it out, or leave those out")
+        return run.encoding_of(resolve(options.checkpoint, need=("encoder", "codebook")), _audio(options))
+    if (options.encoder is None) != (options.codebook is None):
+        raise UserError(
+            "a codebook belongs to its encoder: give --encoder and --codebook together, or neither for SPIRE's"
+        )
+    encoder = Path(options.encoder or ENCODER)
+    if not encoder.is_dir():
+        encoder = fetch_encoder(options.encoder or ENCODER)
+    codebook = Path(options.codebook) if options.codebook else fetch_codebook()
+    if codebook.is_file() and codebook.suffix != ".safetensors":
+        codebook = cached_codebook(codebook)
+    return Encoding(str(encoder), str(codebook), options.layer or SPIRE_LAYER, options.dtype, options.max_seconds)

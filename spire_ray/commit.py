@@ -1,0 +1,117 @@
+"""The last stages of the pipelines: finished rows to committed parts, and what each shard reports to the driver."""
+
+import time
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spire_ray import outputs
+from spire_ray.shards import StoreAt, shard_of
+from spire_ray.tables import TRANSCRIPTS, TRANSLATIONS, UNITS, reason_of, unnest
+
+NAMED_FAULTS = 5  # error rows that a summary names: the end of a run shows a few
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one shard came to: all that travels back to the driver."""
+
+    shard: int
+    attempt: int
+    utterances: int
+    audio_s: float
+    reasons: list[str]  # one for each error row
+    faults: list[str]  # "utterance_id: error" of the first few
+    ready_at: float  # when the model's stage was loaded, seconds since the epoch
+    committed_at: float
+    busy_s: float  # inside the model's stage
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt tokens, found in the prefix cache
+    generated_tokens: int = 0
+
+
+_SUMMARY = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("attempt", pa.int32()),
+        ("utterances", pa.int64()),
+        ("audio_s", pa.float64()),
+        ("reasons", pa.list_(pa.string())),
+        ("faults", pa.list_(pa.string())),
+        ("ready_at", pa.float64()),
+        ("committed_at", pa.float64()),
+        ("busy_s", pa.float64()),
+        ("prompt_tokens", pa.int64()),
+        ("cached_tokens", pa.int64()),
+        ("generated_tokens", pa.int64()),
+    ]
+)
+
+
+def commit_units(row: pa.Table, out: StoreAt, fingerprint: str) -> pa.Table:
+    """Audio to units ends here: one part, one put.
+
+    Input columns: shard, attempt, utterances (UNITS), encode_seconds, ready_at. Output: those of `Summary`.
+    """
+    shard, attempt = shard_of(row)
+    units = unnest(row, "utterances", UNITS)
+    outputs.commit(out.open(), "units", units, shard, attempt, fingerprint)
+    return _summary(row, units, pc.sum(units.column("duration_s")).as_py() or 0.0, "encode_seconds")
+
+
+def commit_text(row: pa.Table, out: StoreAt, tables: list[str], fingerprint: str) -> pa.Table:
+    """Units to text ends here: translations first, transcripts last, since the last of `tables` marks a shard as done.
+
+    Input columns: shard, attempt, transcripts (TRANSCRIPTS), translations (TRANSLATIONS), audio_seconds, generate_seconds,
+    ready_at, cached_tokens. Output: those of `Summary`.
+    """
+    shard, attempt = shard_of(row)
+    store = out.open()
+    made = {
+        "translations": unnest(row, "translations", TRANSLATIONS),
+        "transcripts": unnest(row, "transcripts", TRANSCRIPTS),
+    }
+    for table in tables:
+        rows = made[table]
+        if attempt:
+            rows = _still_wanted(rows, outputs.rows_that_count(store, table, shard, attempt - 1))
+        outputs.commit(store, table, rows, shard, attempt, fingerprint)
+    text = pa.concat_tables(
+        [made[table].select(["utterance_id", "prompt_tokens", "generated_tokens", "error"]) for table in tables]
+    )
+    return _summary(row, text, row.column("audio_seconds")[0].as_py(), "generate_seconds")
+
+
+def _still_wanted(rows: pa.Table, before: pa.Table) -> pa.Table:
+    """Of a retry's rows those whose item had an error: an item never gets a second row without one."""
+    fine = before.filter(pc.is_null(before.column("error")))
+    done = set(outputs.item_keys(fine))
+    return rows.filter(pa.array([key not in done for key in outputs.item_keys(rows)], pa.bool_()))
+
+
+def _summary(row: pa.Table, rows: pa.Table, audio_s: float, busy_column: str) -> pa.Table:
+    shard, attempt = shard_of(row)
+    failed = rows.filter(pc.is_valid(rows.column("error"))).select(["utterance_id", "error"])
+    messages = failed.column("error").to_pylist()
+    first = failed.slice(0, NAMED_FAULTS).to_pylist()
+    tokens = {
+        name: pc.sum(rows.column(name)).as_py() or 0
+        for name in ("prompt_tokens", "generated_tokens")
+        if name in rows.schema.names
+    }
+    if "cached_tokens" in row.schema.names:
+        tokens["cached_tokens"] = row.column("cached_tokens")[0].as_py()
+    summary = Summary(
+        shard=shard,
+        attempt=attempt,
+        utterances=pc.count_distinct(rows.column("utterance_id")).as_py(),
+        audio_s=audio_s,
+        reasons=[reason_of(message) for message in messages],
+        faults=[f"{fault['utterance_id']}: {fault['error']}" for fault in first],
+        ready_at=row.column("ready_at")[0].as_py(),
+        committed_at=time.time(),
+        busy_s=row.column(busy_column)[0].as_py(),
+        **tokens,
+    )
+    return pa.Table.from_pylist([asdict(summary)], schema=_SUMMARY)

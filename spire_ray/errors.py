@@ -1,0 +1,22 @@
+"""The ways a run can end early, and the one way an utterance can: each has one class."""
+
+
+class UserError(Exception):
+    """Bad input or settings. The command prints the message as one line and exits 2, having written nothing."""
+
+
+class MachineFault(Exception):
+    """A fault of the machine, not of the data (credentials, a missing model, a full disk). The run stops, exit code 1."""
+
+
+class Interrupted(Exception):
+    """The run was told to stop; what was running has committed. Exit code 75: run the same command again."""
+
+
+class RowFault(Exception):
+    """One planned item has no value, for a reason from `tables.REASONS`. Becomes the `error` of its row."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail

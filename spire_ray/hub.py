@@ -1,0 +1,46 @@
+"""What is fetched from the Hugging Face hub: SPIRE's language models, its encoder and its codebook.
+
+Only safetensors, JSON and tokenizer files are fetched. What is published as a pickle alone is converted in a child
+process that executes nothing of it (`cache.py`).
+"""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from spire_ray.cache import cached_codebook, cached_encoder
+from spire_ray.errors import MachineFault
+
+ENCODER = "facebook/hubert-large-ll60k"
+CODEBOOK = "utter-project/SpireKMeans"
+CODEBOOK_PICKLE = "kmeans_model"
+_SAFE = ["*.safetensors", "*.json", "*.jinja", "tokenizer*"]
+
+
+def fetch_llm(repository: str, revision: str | None = None) -> Path:
+    """The snapshot folder of a language model. MachineFault when the hub does not give it and it is not cached."""
+    return _snapshot(repository, _SAFE, revision)
+
+
+def fetch_encoder(repository: str = ENCODER) -> Path:
+    """A folder with an encoder as safetensors, SPIRE's by default. MachineFault as in `fetch_llm`; UserError if not converted."""
+    folder = _snapshot(repository, _SAFE)
+    if any(folder.glob("*.safetensors")):
+        return folder
+    return cached_encoder(_snapshot(repository, [*_SAFE, "pytorch_model.bin"]))
+
+
+def fetch_codebook() -> Path:
+    """SPIRE's codebook as safetensors. Faults as in `fetch_encoder`."""
+    return cached_codebook(_snapshot(CODEBOOK, [CODEBOOK_PICKLE]) / CODEBOOK_PICKLE)
+
+
+def _snapshot(repository: str, patterns: list[str], revision: str | None = None) -> Path:
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except OSError as fault:  # every fault of the hub's client is one
+        reason = str(fault).split("\n", 1)[0]
+        raise MachineFault(
+            f"{repository} is not cached and the Hugging Face hub did not give it ({reason}); "
+            "where there is no network, give a folder with the checkpoint instead of its name"
+        ) from fault

@@ -1,0 +1,226 @@
+"""Manifest files (JSONL, CSV, TSV, Parquet) as a stream of records, and which of their columns plays which part."""
+
+import csv
+import functools
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.spec import AbstractFileSystem
+
+from spire_ray.errors import RowFault, UserError
+
+# For each part the accepted names; the first one that a record has is taken. NeMo's are among them.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "audio": ("audio", "audio_filepath", "audio_path", "path", "file", "filename", "audio_uri", "wav", "uri"),
+    "id": ("utterance_id", "utt_id", "id"),
+    "start": ("start", "start_s", "start_time"),
+    "end": ("end", "end_s", "end_time"),
+    "offset": ("offset",),
+    "duration": ("duration", "duration_s"),
+    "reference": ("reference", "text", "transcript", "transcription", "sentence"),
+    "references": ("references",),
+    "speaker": ("speaker", "speaker_id"),
+    "recording_id": ("recording_id",),
+    "corpus": ("corpus", "dataset"),
+    "language": ("source_language", "language", "lang", "source_lang"),
+    "source": ("text", "source", "sentence", "src"),  # of a text corpus
+    "target": ("reference", "target", "translation", "tgt"),  # of a text corpus
+}
+EXTENSIONS = {
+    ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
+}  # fmt: skip
+_TRANSLATION = re.compile(r"(?:reference|translation|text)_([a-z]{2})")
+_NOT_TRANSLATIONS = frozenset({"text_id"})  # the id of a text more often than its Indonesian
+_BATCH_ROWS = 8192
+csv.field_size_limit(1 << 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a manifest: its values by column name, or what is wrong with it."""
+
+    where: str  # "line 12", "row 3"
+    values: Mapping[str, Any]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The column that plays each part of NAMES, and the columns of translations as (language, column)."""
+
+    columns: Mapping[str, str]
+    translations: tuple[tuple[str, str], ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def parts(names: tuple[str, ...]) -> Parts:
+    """Which of the columns `names` plays which part. Case does not count."""
+    by_lower = {name.lower(): name for name in reversed(names)}
+    columns = {
+        part: by_lower[found] for part, accepted in NAMES.items() if (found := _first(accepted, by_lower)) is not None
+    }
+    translations = tuple(
+        (match[1], name)
+        for lower, name in sorted(by_lower.items())
+        if (match := _TRANSLATION.fullmatch(lower)) and lower not in _NOT_TRANSLATIONS
+    )
+    return Parts(columns, translations)
+
+
+def _first(accepted: Sequence[str], present: Mapping[str, str]) -> str | None:
+    return next((name for name in accepted if name in present), None)
+
+
+def kind_of(fs: AbstractFileSystem, path: str) -> str:
+    """jsonl, csv, tsv, parquet, txt, or "" when the file is none of them. By content, then by extension."""
+    with fs.open(path, "rb") as file:
+        head: bytes = file.read(4096)
+    if head[:4] == b"PAR1":
+        return "parquet"
+    extension = "." + path.rpartition("/")[2].rpartition(".")[2].lower()
+    kind = EXTENSIONS.get(extension, "txt" if extension == ".txt" else "")
+    if kind == "parquet":
+        raise UserError(f"{path} is named .parquet and is not a Parquet file")
+    if not kind and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+        return "jsonl"
+    return kind
+
+
+def records(file: BinaryIO, kind: str) -> Iterator[Record]:
+    """The rows of an open manifest of `kind` jsonl, csv, tsv, parquet or txt. Blank lines are rows in txt only."""
+    if kind == "txt":
+        return _text_records(file)
+    if kind == "jsonl":
+        return _json_records(file)
+    if kind == "parquet":
+        return _parquet_records(pq.ParquetFile(file))
+    return _csv_records(file, "\t" if kind == "tsv" else ",")
+
+
+def embedded_audio(schema: pa.Schema) -> str | None:
+    """The path, inside a Parquet schema, of audio bytes: `audio.bytes` (Hugging Face) or a binary column `audio`."""
+    for name in NAMES["audio"]:
+        index = schema.get_field_index(name)
+        if index < 0:
+            continue
+        kind = schema.field(index).type
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            return f"{name}.bytes"
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            return name
+    return None
+
+
+def text(values: Mapping[str, Any], column: str | None) -> str | None:
+    """A value as text: numbers are written out, empty is None. RowFault when it is neither, or no valid Unicode."""
+    value = values.get(column) if column else None
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise RowFault("bad_manifest_row", f"{column} is {_shown(value)}, not text")
+    value = str(value)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise RowFault("bad_manifest_row", f"{column} is not valid UTF-8: {_shown(value)}") from None
+    return value
+
+
+def number(values: Mapping[str, Any], column: str | None) -> float | None:
+    """A value as a finite number of 0 or more; empty is None. RowFault when it is none."""
+    value = values.get(column) if column else None
+    if value is None or value == "":
+        return None
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not math.isfinite(seconds) or seconds < 0:
+        raise RowFault("bad_manifest_row", f"{column} is {_shown(value)}, not a number of seconds")
+    return seconds
+
+
+def translations(values: Mapping[str, Any], found: Parts) -> list[dict[str, str | None]]:
+    """Reference translations as {language, text}, from `references` and the columns named for a language."""
+    given = values.get(found.columns.get("references", "")) or []
+    result: list[dict[str, str | None]] = []
+    for one in given if isinstance(given, list) else [given]:
+        if not isinstance(one, Mapping) or not isinstance(one.get("language"), str):
+            raise RowFault("bad_manifest_row", f"references holds {_shown(one)}, not {{language, text}}")
+        result.append({"language": one["language"], "text": text(one, "text") or ""})
+    for language, column in found.translations:
+        if (value := text(values, column)) is not None:
+            result.append({"language": language, "text": value})
+    return result
+
+
+def _shown(value: object) -> str:
+    shown = ascii(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def _json_records(file: BinaryIO) -> Iterator[Record]:
+    for at, line in enumerate(file, 1):
+        line = line.removeprefix(b"\xef\xbb\xbf") if at == 1 else line
+        if line.isspace() or not line:
+            continue
+        where = f"line {at}"
+        try:
+            values = json.loads(line.decode())
+        except (ValueError, RecursionError) as fault:
+            yield Record(where, {}, f"no JSON ({fault}): {_shown(line[:40])}")
+            continue
+        if isinstance(values, dict):
+            yield Record(where, values)
+        else:
+            yield Record(where, {}, f"no JSON object: {_shown(values)}")
+
+
+def _text_records(file: BinaryIO) -> Iterator[Record]:
+    for at, line in enumerate(file, 1):
+        line = line.removeprefix(b"\xef\xbb\xbf") if at == 1 else line
+        try:
+            yield Record(f"line {at}", {"text": line.decode().rstrip("\r\n")})
+        except UnicodeDecodeError as fault:
+            yield Record(f"line {at}", {}, str(fault))
+
+
+def _csv_records(file: BinaryIO, delimiter: str) -> Iterator[Record]:
+    stream = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    # The TSV files of CommonVoice, CoVoST and their like do not quote: a sentence may begin with a quotation mark.
+    tabs = delimiter == "\t"
+    reader = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
+    header = next(reader, [])
+    for row in reader:
+        if not row:
+            continue
+        where = f"line {reader.line_num}"
+        if len(row) != len(header):
+            yield Record(where, {}, f"{len(row)} fields, the header has {len(header)}")
+        else:
+            yield Record(where, dict(zip(header, row, strict=True)))
+    stream.detach()
+
+
+def _parquet_records(file: pq.ParquetFile) -> Iterator[Record]:
+    """Only the columns that play a part, and never audio bytes."""
+    schema = file.schema_arrow
+    audio = embedded_audio(schema)
+    found = parts(tuple(schema.names))
+    wanted = {*found.columns.values(), *(column for _, column in found.translations)}
+    columns = [name for name in schema.names if name in wanted and name != (audio or "").partition(".")[0]]
+    at = 0
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+        lists = [column.to_pylist() for column in batch.columns]
+        for offset in range(batch.num_rows):
+            values = {name: column[offset] for name, column in zip(columns, lists, strict=True)}
+            yield Record(f"row {at + offset}", values)
+        at += batch.num_rows

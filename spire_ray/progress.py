@@ -1,0 +1,132 @@
+"""What a person watches while a stage runs: one live line on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from spire_ray.commit import Summary
+from spire_ray.plan import Plan, Shard
+
+PLAIN_INTERVAL_S = 10.0  # between lines when the output is not a terminal
+LIVE_INTERVAL_S = 0.1
+
+
+@dataclass
+class Progress:
+    """Counts of one stage in one run, fed by `add`, shown on `stream`."""
+
+    stage: str
+    shards: int  # to do in this run
+    total_s: float  # audio of the whole plan; 0 where it is not known
+    done_s: float = 0.0  # audio committed before this run
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    summaries: int = 0
+    utterances: int = 0
+    audio_s: float = 0.0
+    busy_s: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.time)
+    ready_at: float = float("inf")  # when the first model was loaded
+    committed_at: float = 0.0
+    _shown: float = 0.0
+
+    @classmethod
+    def of(cls, stage: str, plan: Plan, shards: Sequence[Shard]) -> "Progress":
+        """For the work on `shards` of `plan`."""
+        total, to_do = sum(plan.shard_seconds), sum(shard.seconds for shard in shards)
+        return cls(stage, len(shards), total_s=total, done_s=total - to_do)
+
+    def add(self, summary: Summary) -> None:
+        """Count a shard that has committed, and show it."""
+        self.summaries += 1
+        self.utterances += summary.utterances
+        self.audio_s += summary.audio_s
+        self.busy_s += summary.busy_s
+        self.prompt_tokens += summary.prompt_tokens
+        self.cached_tokens += summary.cached_tokens
+        self.generated_tokens += summary.generated_tokens
+        self.errors.update(summary.reasons)
+        self.faults.extend(summary.faults)
+        self.ready_at = min(self.ready_at, summary.ready_at)
+        self.committed_at = max(self.committed_at, summary.committed_at)
+        self._show()
+
+    @property
+    def work_s(self) -> float:
+        """Wall seconds from the first model's being ready to the last commit; process, Ray and model start not counted."""
+        return max(0.0, self.committed_at - self.ready_at) if self.summaries else 0.0
+
+    @property
+    def startup_s(self) -> float:
+        """Wall seconds before the first model was ready."""
+        return max(0.0, self.ready_at - self.began) if self.summaries else 0.0
+
+    @property
+    def rtfx(self) -> float:
+        """Audio seconds per wall second of work."""
+        return self.audio_s / self.work_s if self.work_s else 0.0
+
+    def line(self) -> str:
+        """The line a person reads."""
+        hours = f"{(self.done_s + self.audio_s) / 3600:.2f}"
+        if self.total_s:
+            hours += f" of {self.total_s / 3600:.2f}"
+        errors = sum(self.errors.values())
+        parts = [f"{self.stage}  {hours} h", f"{self.summaries} of {self.shards} shards"]
+        if self.audio_s:
+            parts.append(f"RTFx {self.rtfx:,.1f}")
+        parts.append(f"{errors} error{'' if errors == 1 else 's'}")
+        if 0 < self.summaries < self.shards:
+            parts.append(f"ETA {clock(self.work_s / self.summaries * (self.shards - self.summaries))}")
+        return " | ".join(parts)
+
+    def as_dict(self) -> dict[str, object]:
+        """The stage's part of runs/ID.json."""
+        return {
+            "shards": self.summaries,
+            "utterances": self.utterances,
+            "audio_hours": round(self.audio_s / 3600, 6),
+            "startup_seconds": round(self.startup_s, 3),
+            "work_seconds": round(self.work_s, 3),
+            "busy_seconds": round(self.busy_s, 3),
+            "rtfx": round(self.rtfx, 3),
+            "errors": dict(sorted(self.errors.items())),
+            "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
+            "generated_tokens": self.generated_tokens,
+        }
+
+    def start(self) -> None:
+        """Say that the stage has begun: loading a model can take minutes."""
+        self._print(f"{self.stage}  {self.shards} shards to do, starting")
+
+    def finish(self) -> None:
+        """Leave the last line standing."""
+        self._print(self.line(), last=True)
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        interval = LIVE_INTERVAL_S if self.stream.isatty() else PLAIN_INTERVAL_S
+        if now - self._shown >= interval:
+            self._shown = now
+            self._print(self.line())
+
+    def _print(self, line: str, last: bool = False) -> None:
+        if self.stream.isatty():
+            self.stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
+        else:
+            self.stream.write(line + "\n")
+        self.stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss"""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -1,0 +1,129 @@
+"""What a run writes about itself: runs/ID.json (what one driver did), run.json (what OUT holds), README.md (the card)."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spire_ray import outputs
+from spire_ray.card import card
+from spire_ray.driver import Driver
+from spire_ray.errors import UserError
+from spire_ray.plan import Plan, load_plan
+from spire_ray.store import Store
+
+READERS = 16  # parts read at once: small objects, so latency bound
+NAMED_FAULTS = 100  # error rows that run.json names
+
+
+def load_json(store: Store, key: str) -> dict[str, Any] | None:
+    """A JSON object of the run directory, or None."""
+    try:
+        loaded: dict[str, Any] = json.loads(store.get(key))
+    except FileNotFoundError:
+        return None
+    return loaded
+
+
+def units_run(store: Store) -> Store:
+    """The run that holds the plan and units of this one: another where it was made by `generate OUT --to OUT2`."""
+    text = load_json(store, "text.json")
+    url = text["settings"].get("units_run") if text else None
+    return Store(url) if url else store
+
+
+def plan_of(store: Store) -> Plan:
+    """Its plan. UserError where there is none."""
+    plan = load_plan(store)
+    if plan is None:
+        raise UserError(f"{store.url} has no plan.json: it is not the output folder of a run")
+    return plan
+
+
+def write_records(driver: Driver, store: Store) -> None:
+    """Put runs/ID.json, then run.json and README.md from all that lies there."""
+    store.create(f"runs/{driver.id}.json", _json(driver.record()))
+    summary = summarise(store)
+    store.replace("run.json", _json(summary))
+    store.replace("README.md", card(summary).encode())
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def summarise(store: Store) -> dict[str, Any]:
+    """What OUT holds, counted from its parts and not from any driver's memory: run.json."""
+    plan = plan_of(units_run(store))
+    runs = [run for name in store.find("runs") if (run := load_json(store, f"runs/{name}"))]
+    counts = {table: _count(store, table) for table in outputs.SCHEMAS}
+    return {
+        "plan": {"utterances": plan.utterances, "hours": plan.hours, "shards": plan.shards},
+        "tables": {table: counted.as_dict() if counted.shards else None for table, counted in counts.items()},
+        "faults": next((counted.faults for counted in counts.values() if counted.faults), []),
+        "units": {"settings": load_json(store, "units.json"), **_speed(runs, "units")},
+        "text": {"settings": load_json(store, "text.json"), **_speed(runs, "text")},
+        "drivers": len(runs),
+    }
+
+
+def _speed(runs: Iterable[dict[str, Any]], stage: str) -> dict[str, Any]:
+    stages = [run["stages"][stage] for run in runs if stage in run["stages"]]
+    names = ("audio_hours", "work_seconds", "prompt_tokens", "cached_tokens", "generated_tokens")
+    totals = {name: round(sum(made[name] for made in stages), 6) for name in names}
+    rtfx = totals["audio_hours"] * 3600 / totals["work_seconds"] if totals["work_seconds"] else None
+    return {**totals, "rtfx": rtfx and round(rtfx, 3)}
+
+
+@dataclass
+class _Counted:
+    """One table, counted over its shards."""
+
+    shards: int
+    rows: int = 0
+    audio_s: float = 0.0
+    errors: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, rows: pa.Table) -> None:
+        self.rows += rows.num_rows
+        self.errors.update(outputs.error_counts(rows))
+        failed = rows.filter(pc.is_valid(rows.column("error"))).slice(0, NAMED_FAULTS - len(self.faults))
+        self.faults += [f"{row['utterance_id']}: {row['error']}" for row in failed.to_pylist()]
+        if "duration_s" in rows.schema.names:
+            self.audio_s += pc.sum(rows.column("duration_s")).as_py() or 0.0
+        if "target_language" in rows.schema.names:
+            self.languages.update(rows.column("target_language").to_pylist())
+
+    def as_dict(self) -> dict[str, Any]:
+        counted: dict[str, Any] = {
+            "shards": self.shards,
+            "rows": self.rows,
+            "errors": dict(sorted(self.errors.items())),
+        }
+        if self.audio_s:
+            counted["audio_hours"] = round(self.audio_s / 3600, 6)
+        if self.languages:
+            counted["languages"] = dict(sorted(self.languages.items()))
+        return counted
+
+
+def _count(store: Store, table: str) -> _Counted:
+    shards = outputs.committed(store, table)
+    extra = {"units": ["duration_s"], "translations": ["target_language"]}.get(table, [])
+    columns = ["utterance_id", *extra, "error"]
+
+    def read(item: tuple[int, int]) -> pa.Table:
+        return outputs.rows_that_count(store, table, *item, columns)
+
+    counted = _Counted(len(shards))
+    with ThreadPoolExecutor(READERS) as pool:
+        for rows in pool.map(read, sorted(shards.items())):
+            counted.add(rows)
+    return counted

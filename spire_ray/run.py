@@ -1,0 +1,197 @@
+"""The commands as functions: settle the settings, plan, subtract what is committed, run the rest, write the records.
+
+Whatever a user can get wrong is checked before anything is written.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from spire_ray import outputs, pipeline
+from spire_ray.checkpoints import LLM, Checkpoint, check_languages, resolve
+from spire_ray.corpus import NOTE, read_corpus, read_text_corpus
+from spire_ray.driver import Driver
+from spire_ray.encode import check_codebook
+from spire_ray.errors import UserError
+from spire_ray.generate import EngineSettings, TextTasks, check_tasks
+from spire_ray.locations import locate, uri_of
+from spire_ray.plan import Plan, Shard, cut, cut_text, freeze, load_plan, write_plan
+from spire_ray.progress import Progress
+from spire_ray.records import load_json, plan_of, units_run, write_records
+from spire_ray.settings import Encoding, Generation
+from spire_ray.shards import LoadText, LoadUnits, StoreAt, failed_ids
+from spire_ray.store import Store
+
+SHARD_MINUTES = {"cuda": 60.0, "cpu": 10.0}
+ENCODER_DTYPE = {"cuda": "float16", "cpu": "float32"}
+
+
+@dataclass(frozen=True)
+class AudioOptions:
+    """How a corpus of speech is planned and read."""
+
+    source_language: str = "en"
+    shard_minutes: float | None = None  # of audio; None: 60 with GPUs, 10 without
+    max_seconds: float = 120.0  # longer utterances become `too_long`
+    dtype: str | None = None  # of the encoder; None: float32 on CPUs, float16 on GPUs
+
+
+def speech_to_text(
+    corpus: str, out: str, checkpoint: str, tasks: TextTasks, audio: AudioOptions, address: str | None = None
+) -> None:
+    """CORPUS to units, transcripts and translations in OUT."""
+    found = resolve(checkpoint)
+    check_tasks(found, tasks)
+    encoding = encoding_of(found, audio)
+    with _driver("speech-to-text", out, address) as (driver, store):
+        plan = _plan_audio(driver, store, corpus, audio)
+        _encode(driver, store, plan, encoding)
+        _generate(driver, store, store, plan, Generation(found, tasks))
+
+
+def tokenize(corpus: str, out: str, encoding: Encoding, audio: AudioOptions, address: str | None = None) -> None:
+    """CORPUS to units in OUT."""
+    check_codebook(encoding.encoder, encoding.codebook, encoding.layer)
+    with _driver("tokenize", out, address) as (driver, store):
+        _encode(driver, store, _plan_audio(driver, store, corpus, audio), encoding)
+
+
+def generate(out: str, to: str | None, checkpoint: str, tasks: TextTasks, address: str | None = None) -> None:
+    """The units in OUT to transcripts and translations, in OUT or in TO."""
+    found = resolve(checkpoint, need=LLM)
+    check_tasks(found, tasks)
+    source = Store(out)
+    plan = plan_of(source)
+    if missing := len(plan.without(outputs.committed(source, "units"))):
+        raise UserError(f"{out}: {missing} of {plan.shards} shards have no units yet: run spire-ray tokenize first")
+    with _driver("generate", to or out, address) as (driver, store):
+        _generate(driver, source, store, plan, Generation(found, tasks))
+
+
+def translate(corpus: str, out: str, checkpoint: str, tasks: TextTasks, address: str | None = None) -> None:
+    """A text corpus to translations in OUT."""
+    found = resolve(checkpoint, need=LLM)
+    check_languages(found, [tasks.source_language])
+    check_tasks(found, tasks)
+    with _driver("translate", out, address) as (driver, store):
+        settings = {"text_corpus": _absolute(corpus), "source_language": tasks.source_language}
+        plan = load_plan(store)
+        if plan is None:
+            rows = cut_text(read_text_corpus(corpus, source_language=tasks.source_language))
+            plan = write_plan(store, rows, settings)
+        plan.refuse_other(store, settings)
+        _generate(driver, store, store, plan, Generation(found, tasks))
+
+
+def retry(out: str, address: str | None = None) -> None:
+    """The error rows of OUT again, with the settings they were made with: adds `.r1` parts, touches no old one."""
+    store = Store(out)
+    source = units_run(store)
+    plan = plan_of(source)
+    with _driver("retry", out, address) as (driver, store):
+        if units := load_json(store, "units.json"):
+            encoding = Encoding.of(units)
+            mark = freeze(store, "units.json", encoding.frozen(plan))
+            _run_units(driver, store, plan, encoding, mark, _shards_to_retry(store, ["units"], plan))
+        if text := load_json(store, "text.json"):
+            generation = Generation.of(text)
+            mark = freeze(store, "text.json", generation.frozen(_made_from(source, store, plan)))
+            shards = _shards_to_retry(store, generation.tables, plan)
+            _run_text(driver, source, store, plan, generation, mark, shards)
+
+
+def encoding_of(checkpoint: Checkpoint, audio: AudioOptions) -> Encoding:
+    """The encoder, layer and codebook a checkpoint was trained with. UserError when they do not fit each other."""
+    if checkpoint.encoder is None or checkpoint.codebook is None:
+        raise UserError(f"{checkpoint.name} translates text, not speech: it has no encoder and no codebook")
+    encoder, codebook = str(checkpoint.encoder), str(checkpoint.codebook)
+    check_codebook(encoder, codebook, checkpoint.layer)
+    return Encoding(encoder, codebook, checkpoint.layer, audio.dtype, audio.max_seconds)
+
+
+@contextmanager
+def _driver(command: str, out: str, address: str | None) -> Iterator[tuple[Driver, Store]]:
+    """A driver for a run in OUT. What it did before an error or a stop is written down too."""
+    store = Store(out)
+    with Driver(command, address) as driver:
+        try:
+            yield driver, store
+        finally:
+            if driver.stages:
+                write_records(driver, store)
+
+
+def _absolute(corpus: str) -> str:
+    return uri_of(*locate(corpus))
+
+
+def _plan_audio(driver: Driver, store: Store, corpus: str, audio: AudioOptions) -> Plan:
+    settings: dict[str, Any] = {"corpus": _absolute(corpus), "source_language": audio.source_language}
+    if audio.shard_minutes is not None:
+        settings["shard_minutes"] = audio.shard_minutes
+    plan = load_plan(store)
+    if plan is not None:
+        plan.refuse_other(store, settings)
+        return plan
+    rows = read_corpus(corpus, source_language=audio.source_language)
+    if note := (rows.schema.metadata or {}).get(NOTE):
+        driver.say(note.decode())
+    minutes = audio.shard_minutes or SHARD_MINUTES[driver.device]
+    return write_plan(store, cut(rows, minutes), settings | {"shard_minutes": minutes})
+
+
+def _encode(driver: Driver, store: Store, plan: Plan, encoding: Encoding) -> None:
+    done = load_json(store, "units.json")
+    encoding = encoding.settled(done["settings"]["dtype"] if done else ENCODER_DTYPE[driver.device])
+    mark = freeze(store, "units.json", encoding.frozen(plan), encoding.places())
+    _run_units(driver, store, plan, encoding, mark, plan.without(outputs.committed(store, "units")))
+
+
+def _generate(driver: Driver, source: Store, store: Store, plan: Plan, generation: Generation) -> None:
+    done = load_json(store, "text.json")
+    generation = generation.settled(
+        done["settings"]["dtype"] if done else EngineSettings.for_device(driver.device).dtype
+    )
+    mark = freeze(store, "text.json", generation.frozen(_made_from(source, store, plan)))
+    shards = plan.without(outputs.committed(store, generation.tables[-1]))
+    _run_text(driver, source, store, plan, generation, mark, shards)
+
+
+def _made_from(source: Store, store: Store, plan: Plan) -> dict[str, Any]:
+    units = load_json(source, "units.json")
+    made_from = {"units": units["fingerprint"]} if units else {"plan": plan.fingerprint}
+    return made_from | ({"units_run": source.url} if source.url != store.url else {})
+
+
+def _run_units(driver: Driver, store: Store, plan: Plan, encoding: Encoding, mark: str, shards: list[Shard]) -> None:
+    if shards:
+        dataset = pipeline.audio_to_units(driver, shards, StoreAt(store.url), encoding, mark)
+        driver.run(dataset, Progress.of("units", plan, shards), max(shard.seconds for shard in shards))
+    outputs.mark_complete(store, "units", plan.shards, mark)
+
+
+def _run_text(
+    driver: Driver, source: Store, store: Store, plan: Plan, generation: Generation, mark: str, shards: list[Shard]
+) -> None:
+    if shards:
+        run, out = StoreAt(source.url), StoreAt(store.url)
+        load: tuple[type[Any], Mapping[str, Any]] = (LoadText, {"run": run})
+        if generation.tasks.method != "text":
+            attempts = outputs.committed(source, "units")
+            load = (LoadUnits, {"run": run, "out": out, "attempts": attempts, "tables": generation.tables})
+        dataset = pipeline.units_to_text(driver, shards, load, out, generation, mark)
+        driver.run(dataset, Progress.of("text", plan, shards), max(shard.seconds for shard in shards))
+    for table in generation.tables:
+        outputs.mark_complete(store, table, plan.shards, mark)
+
+
+def _shards_to_retry(store: Store, tables: list[str], plan: Plan) -> list[Shard]:
+    """The committed shards with an error row that another attempt may mend, each with its next attempt's number."""
+    attempts = outputs.committed(store, tables[-1])
+    found = []
+    for shard in plan.without({}):
+        again = attempts.get(shard.index, -1) + 1
+        if again and (ids := failed_ids(store, tables, shard.index, again)):
+            found.append(Shard(shard.index, again, len(ids), shard.seconds * len(ids) / shard.utterances))
+    return found

@@ -1,0 +1,115 @@
+"""What decides the values of a table, and the form in which it is frozen in units.json and text.json.
+
+Frozen is what changes values: encoder, layer, codebook, checkpoint, languages, dtype. Not frozen is what must not: device,
+number of actors, batch budget, package versions. Those are in runs/ID.json.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from spire_ray.checkpoints import LLM, Checkpoint, resolve
+from spire_ray.codebook import load_codebook
+from spire_ray.errors import UserError
+from spire_ray.generate import TextTasks
+from spire_ray.plan import Plan, fingerprint
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What decides the units of an utterance."""
+
+    encoder: str  # folder of a transformers HuBERT
+    codebook: str  # safetensors file
+    layer: int  # counted from 1
+    dtype: str | None = None  # None: float32 on CPUs, float16 with a float32 residual on GPUs
+    max_seconds: float = 120.0  # longer utterances become `too_long`
+
+    def settled(self, dtype: str) -> "Encoding":
+        """With `dtype` where none was asked for: the run's own, which a resume keeps on any device, or the device's."""
+        return replace(self, dtype=self.dtype or dtype)
+
+    def frozen(self, plan: Plan) -> dict[str, Any]:
+        """The settings of units.json. Weights are named by content, so that a moved folder is the same encoder."""
+        return {
+            "plan": plan.fingerprint,
+            "encoder": weights_sha256(Path(self.encoder)),
+            "layer": self.layer,
+            "codebook": load_codebook(Path(self.codebook)).sha256,
+            "dtype": self.dtype,
+            "max_seconds": self.max_seconds,
+        }
+
+    def places(self) -> dict[str, Any]:
+        """Where the weights lay, recorded for `spire-ray retry`."""
+        return {"encoder": str(Path(self.encoder).absolute()), "codebook": str(Path(self.codebook).absolute())}
+
+    @classmethod
+    def of(cls, units: Mapping[str, Any]) -> "Encoding":
+        """The encoding that a units.json was made with."""
+        kept = {name: units["settings"][name] for name in ("layer", "dtype", "max_seconds")}
+        return cls(**units["recorded"], **kept)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What decides the text of an utterance."""
+
+    checkpoint: Checkpoint
+    tasks: TextTasks
+    dtype: str | None = None  # of the LLM; None: float32 on CPUs, bfloat16 on GPUs
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables it fills, in the order they are committed: the last one marks a shard as done."""
+        return ["translations"] * bool(self.tasks.languages) + ["transcripts"] * self.tasks.transcripts
+
+    def settled(self, dtype: str) -> "Generation":
+        """With `dtype` where none was asked for, as in `Encoding.settled`."""
+        return replace(self, dtype=self.dtype or dtype)
+
+    def frozen(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of text.json. `source`: the fingerprint of the units or the plan, and the run that holds them."""
+        tasks = self.tasks
+        examples = [[*pair, *examples] for pair, examples in sorted(tasks.examples.items())]
+        return {
+            **source,
+            "checkpoint": self.checkpoint.name,
+            "revision": self.checkpoint.revision,
+            "prompt_style": self.checkpoint.prompt_style,
+            "dtype": self.dtype,
+            "temperature": 0,
+            "max_tokens": tasks.max_tokens,
+            "languages": sorted(tasks.languages),
+            "method": tasks.method,
+            "transcripts": tasks.transcripts,
+            "source_language": tasks.source_language,
+            "prompt_variant": tasks.prompt_variant,
+            "examples": fingerprint({"seed": tasks.seed, "examples": examples}) if examples else None,
+        }
+
+    @classmethod
+    def of(cls, text: Mapping[str, Any]) -> "Generation":
+        """The generation that a text.json was made with. UserError when it took examples, which it does not hold."""
+        settings = text["settings"]
+        if settings["examples"]:
+            raise UserError(
+                "this run's text was made with five-shot examples, which it does not hold: retry it from Python"
+            )
+        kept = {
+            name: settings[name]
+            for name in ("method", "transcripts", "source_language", "prompt_variant", "max_tokens")
+        }
+        tasks = TextTasks(languages=tuple(settings["languages"]), **kept)
+        return cls(resolve(settings["checkpoint"], need=LLM), tasks, settings["dtype"])
+
+
+def weights_sha256(encoder: Path) -> str:
+    """SHA-256 (hex) over the config and the weights of an encoder folder."""
+    digest = hashlib.sha256()
+    for path in [encoder / "config.json", *sorted(encoder.glob("*.safetensors"))]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,79 @@
+"""What a run holds, as a person reads it: at the end of every command, and by `spire-ray show OUT`."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from spire_ray import outputs
+from spire_ray.plan import read_shard
+from spire_ray.records import plan_of, summarise, units_run
+from spire_ray.store import Store
+
+ROWS = 3
+FAULTS = 5
+MAX_CHARS = 70
+
+
+def print_run(out: str, console: Console, rows: bool = False) -> None:
+    """Counts, hours, errors by reason and speed; with `rows` the first few utterances. UserError if OUT is no run."""
+    store = Store(out)
+    plan_of(units_run(store))
+    summary = summarise(store)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("table")
+    for name in ("shards", "rows", "hours", "RTFx"):
+        table.add_column(name, justify="right")
+    table.add_column("errors")
+    plan = summary["plan"]
+    table.add_row("plan", str(plan["shards"]), f"{plan['utterances']:,}", f"{plan['hours']:.3f}")
+    for name, counts in summary["tables"].items():
+        if counts:
+            speed = summary["units" if name == "units" else "text"]["rtfx"]
+            hours = f"{counts['audio_hours']:.3f}" if "audio_hours" in counts else ""
+            errors = ", ".join(f"{count:,} {reason}" for reason, count in counts["errors"].items()) or "0"
+            shards = f"{counts['shards']} of {plan['shards']}"
+            table.add_row(name, shards, f"{counts['rows']:,}", hours, f"{speed:,.1f}" if speed else "", errors)
+    console.print(table)
+    for fault in summary["faults"][:FAULTS]:
+        console.print(f"  {escape(fault)}", soft_wrap=True)
+    if rows:
+        _print_rows(store, console)
+
+
+def _print_rows(store: Store, console: Console) -> None:
+    source = units_run(store)
+    planned = read_shard(source, 0).slice(0, ROWS).to_pylist()
+    made = {name: _rows(source if name == "units" else store, name) for name in outputs.SCHEMAS}
+    for row in planned:
+        key = row["utterance_id"]
+        console.print(f"\n[bold]{escape(key)}[/bold]")
+        _print_text(console, "text", row["text"])
+        _print_text(console, "reference", row["reference"])
+        for units in made["units"].get(key, []):
+            if units["error"] is None:
+                some = " ".join(map(str, units["units"][:12]))
+                seconds = f"{units['duration_s']:.2f} s, {units['num_frames']} frames"
+                console.print(f"  units: {some} … ({len(units['units'])} of {seconds})")
+            _print_text(console, "error", units["error"])
+        for text in made["transcripts"].get(key, []):
+            _print_text(console, "transcript", text["text"])
+        for text in made["translations"].get(key, []):
+            _print_text(console, text["target_language"], text["text"] or text["error"])
+
+
+def _rows(store: Store, table: str) -> dict[str, list[dict[str, Any]]]:
+    attempts = outputs.committed(store, table)
+    found: dict[str, list[dict[str, Any]]] = {}
+    if 0 in attempts:
+        for row in outputs.rows_that_count(store, table, 0, attempts[0]).to_pylist():
+            found.setdefault(row["utterance_id"], []).append(row)
+    return found
+
+
+def _print_text(console: Console, name: str, text: object) -> None:
+    if text is not None:
+        shown = str(text)
+        shown = shown if len(shown) <= MAX_CHARS else f"{shown[: MAX_CHARS - 1]}…"
+        console.print(f"  {name}: {escape(shown)}", soft_wrap=True)

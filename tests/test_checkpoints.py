@@ -1,0 +1,320 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from bundle import make_bundle, make_tokenizer
+from safetensors.torch import load_file, save_file
+from sklearn.cluster import MiniBatchKMeans
+from transformers import AutoTokenizer, HubertModel
+
+from spire_ray.checkpoints import (
+    Checkpoint,
+    check_languages,
+    check_tokenizer,
+    context_length,
+    on_this_machine,
+    resolve,
+    revision_of,
+)
+from spire_ray.errors import MachineFault, UserError
+
+ALL = ("en", "de", "fr", "nl", "it", "es", "pt", "ko", "ru", "zh")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("made") / "bundle")
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Path:
+    """A copy that a test may break."""
+    return shutil.copytree(made, tmp_path / "bundle")
+
+
+def one_line(fault: pytest.ExceptionInfo[Exception]) -> str:
+    message = str(fault.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_bundle_gives_its_parts(made: Path) -> None:
+    checkpoint = resolve(str(made))
+    assert checkpoint == Checkpoint(
+        name=str(made),
+        llm=made / "llm",
+        encoder=made / "encoder",
+        codebook=made / "codebook.safetensors",
+        layer=3,
+        prompt_style="chat",
+        languages=ALL,
+        unit_offset=517,
+        revision=checkpoint.revision,
+        speech=True,
+    )
+    assert len(checkpoint.revision) == 64
+
+
+def test_only_what_is_needed_must_be_there(bundle: Path) -> None:
+    shutil.rmtree(bundle / "encoder")
+    (bundle / "codebook.safetensors").unlink()
+    text_side = resolve(str(bundle), need=("llm",))
+    assert (text_side.encoder, text_side.codebook, text_side.llm) == (None, None, bundle / "llm")
+    with pytest.raises(UserError, match="encoder has no config.json"):
+        resolve(str(bundle))
+    with pytest.raises(UserError, match=r"codebook\.safetensors is missing"):
+        resolve(str(bundle), need=("codebook",))
+
+
+def test_tokenizing_does_not_need_the_llm(bundle: Path) -> None:
+    shutil.rmtree(bundle / "llm")
+    units_side = resolve(str(bundle), need=("encoder", "codebook"))
+    assert (units_side.llm, units_side.revision, units_side.layer) == (None, "", 3)
+
+
+def test_a_text_bundle_has_no_speech(tmp_path: Path) -> None:
+    checkpoint = resolve(str(make_bundle(tmp_path / "tower", text_only=True)))
+    assert (checkpoint.speech, checkpoint.encoder, checkpoint.unit_offset) == (False, None, None)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.llm)
+    assert check_tokenizer(checkpoint, tokenizer) == 0
+
+
+def test_a_plain_llama_folder(made: Path, bundle: Path) -> None:
+    checkpoint = resolve(str(made / "llm"), need=("llm",))
+    assert (checkpoint.prompt_style, checkpoint.layer, checkpoint.unit_offset) == ("chat", 22, 517)
+    assert (checkpoint.speech, checkpoint.languages, checkpoint.llm) == (True, ALL, made / "llm")
+    (bundle / "llm" / "chat_template.jinja").unlink()
+    assert resolve(str(bundle / "llm"), need=("llm",)).prompt_style == "raw"
+
+
+def test_faulty_folders_are_one_line_each(bundle: Path, tmp_path: Path) -> None:
+    def fault_of(name: str) -> str:
+        with pytest.raises(UserError) as fault:
+            resolve(name, need=("llm",))
+        return one_line(fault)
+
+    assert "SpireBase, SpireFull, SpireNoBlocks, SpireNoPseudo, TowerFull" in fault_of("SpireHuge")
+    (tmp_path / "empty").mkdir()
+    assert "neither spire.json" in fault_of(str(tmp_path / "empty"))
+    assert "not LlamaForCausalLM" in fault_of(str(bundle / "encoder")) or "tokenizer.json" in fault_of(
+        str(bundle / "encoder")
+    )
+
+    settings = json.loads((bundle / "spire.json").read_text())
+    for name, value in (("prompt_style", "chatty"), ("languages", "en"), ("layer", 0), ("unit_offset", "517")):
+        (bundle / "spire.json").write_text(json.dumps(settings | {name: value}))
+        assert name in fault_of(str(bundle))
+    (bundle / "spire.json").write_text("{")
+    assert "not JSON" in fault_of(str(bundle))
+    (bundle / "spire.json").write_text(json.dumps(settings))
+
+    weights = bundle / "llm" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    assert "not a whole safetensors file" in fault_of(str(bundle))
+    weights.write_bytes(whole[:5])
+    assert "not a whole safetensors file" in fault_of(str(bundle))
+    weights.unlink()
+    assert "no .safetensors weights" in fault_of(str(bundle))
+    index = {"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
+    (bundle / "llm" / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-00001-of-00002.safetensors is missing" in fault_of(str(bundle))
+    (bundle / "llm" / "config.json").unlink()
+    assert "has no config.json" in fault_of(str(bundle))
+
+
+def test_the_revision_is_of_the_content(made: Path, bundle: Path) -> None:
+    assert revision_of(bundle / "llm") == revision_of(made / "llm")
+    assert resolve(str(bundle)).revision == revision_of(made / "llm")
+    tensors = load_file(bundle / "llm" / "model.safetensors")
+    tensors["lm_head.weight"][0, 0] += 1
+    save_file(tensors, bundle / "llm" / "model.safetensors", metadata={"format": "pt"})
+    assert revision_of(bundle / "llm") != revision_of(made / "llm")
+
+
+def test_workers_find_the_checkpoint_on_their_own_disk(bundle: Path) -> None:
+    checkpoint = resolve(str(bundle))
+    assert on_this_machine(checkpoint) == checkpoint
+    elsewhere = replace(checkpoint, llm=Path("/not/on/this/machine"))
+    assert on_this_machine(elsewhere).llm == bundle / "llm"
+    with pytest.raises(MachineFault, match="revision"):
+        on_this_machine(replace(elsewhere, revision="0" * 64))
+    shutil.rmtree(bundle)
+    with pytest.raises(MachineFault, match="does not have the checkpoint"):
+        on_this_machine(checkpoint)
+
+
+def test_languages_are_those_of_the_checkpoint(made: Path) -> None:
+    checkpoint = resolve(str(made))
+    check_languages(checkpoint, ["de", "zh"])
+    with pytest.raises(UserError, match="'jp'") as fault:
+        check_languages(checkpoint, ["de", "jp"])
+    assert one_line(fault)
+
+
+def test_the_context_is_the_models(tmp_path: Path) -> None:
+    assert context_length(make_bundle(tmp_path, context=2048) / "llm") == 2048
+
+
+def test_the_tokenizer_is_checked(made: Path, bundle: Path) -> None:
+    checkpoint = resolve(str(bundle))
+    tokenizer = AutoTokenizer.from_pretrained(bundle / "llm")
+    assert check_tokenizer(checkpoint, tokenizer) == 100
+    assert check_tokenizer(checkpoint, tokenizer, 90) == 90  # a codebook may be smaller than the vocabulary
+    cases = [
+        (checkpoint, tokenizer, 101, "has 100 units .* but 101 are needed"),
+        (replace(checkpoint, unit_offset=518), tokenizer, None, "unit 0 as token 517, not 518"),
+        (checkpoint, make_tokenizer(600), None, "unit 0 as token 605, not 517"),
+        (checkpoint, make_tokenizer(units=0), None, "has 0 units"),
+        (checkpoint, make_tokenizer(units=200), None, r"has token 718, but the model only 640 rows"),
+        (replace(checkpoint, name="SpireFull", unit_offset=32005), tokenizer, None, "has 100 units .* but 5000"),
+    ]
+    for given, with_tokenizer, num_units, message in cases:
+        with pytest.raises(UserError, match=message) as fault:
+            check_tokenizer(given, with_tokenizer, num_units)
+        assert one_line(fault)
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match="no end-of-text token"):
+        check_tokenizer(checkpoint, tokenizer)
+
+
+def test_a_named_checkpoints_tokenizer_has_its_units_at_32005(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 37056}))
+    named = Checkpoint("SpireFull", tmp_path, None, None, 22, "chat", ALL, 32005, "", True)
+    assert check_tokenizer(named, make_tokenizer(32000, 5000)) == 5000
+    with pytest.raises(UserError, match="unit 0 as token 32006, not 32005"):
+        check_tokenizer(named, make_tokenizer(32001, 5000))
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """As much of the hub's HTTP interface as a download takes: a repository is a folder `owner/name`."""
+
+    root: Path
+    commit = "c0ffee" * 6 + "1234"
+    served: list[str]
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if parts[:2] == ["api", "models"]:
+            folder = self.root / parts[2] / parts[3]
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            names = [path.relative_to(folder).as_posix() for path in files]
+            if parts[4] == "revision":
+                about = {"id": "/".join(parts[2:4]), "sha": self.commit, "siblings": [{"rfilename": n} for n in names]}
+                return self._send(json.dumps(about).encode(), {})
+            tree = [
+                {"type": "file", "path": name, "size": path.stat().st_size, "oid": f"oid-{name}"}
+                for name, path in zip(names, files, strict=True)
+            ]
+            return self._send(json.dumps(tree).encode(), {})
+        path = self.root.joinpath(*parts[:2], *parts[4:])
+        if not path.is_file():
+            return self.send_error(404)
+        if self.command == "GET":
+            self.served.append("/".join([*parts[:2], *parts[4:]]))
+        return self._send(path.read_bytes(), {"ETag": f'"{path.name}-1"', "X-Repo-Commit": self.commit})
+
+    def _send(self, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(200)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def hub(made: Path, tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """A hub of this process with tiny stand-ins in the published form: pickles where the originals are pickles."""
+    root = tmp_path / "hub"
+    shutil.copytree(made / "llm", root / "utter-project" / "SpireFull")
+    (root / "utter-project" / "SpireFull" / "pytorch_model.bin").write_bytes(b"never fetched")
+    encoder = root / "facebook" / "hubert-large-ll60k"
+    encoder.mkdir(parents=True)
+    shutil.copy(made / "encoder" / "config.json", encoder)
+    torch.save(HubertModel.from_pretrained(made / "encoder").state_dict(), encoder / "pytorch_model.bin")
+    (encoder / "tf_model.h5").write_bytes(b"never fetched")
+    kmeans = MiniBatchKMeans(5, n_init=1, random_state=0).fit(np.random.default_rng(0).random((50, 4), np.float32))
+    (root / "utter-project" / "SpireKMeans").mkdir()
+    joblib.dump(kmeans, root / "utter-project" / "SpireKMeans" / "kmeans_model")
+    np.save(root / "centers.npy", kmeans.cluster_centers_)
+    handler = type("Hub", (_Hub,), {"root": root, "served": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", handler.served
+    server.shutdown()
+    server.server_close()
+
+
+RESOLVE = """
+import json, sys
+from dataclasses import asdict
+from spire_ray.checkpoints import resolve
+from spire_ray.errors import MachineFault
+try:
+    print(json.dumps(asdict(resolve(sys.argv[1], need=sys.argv[2:])), default=str))
+except MachineFault as fault:
+    sys.exit(str(fault))
+"""
+
+
+def resolve_apart(endpoint: str, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`resolve` in a fresh process, where the hub's client reads its endpoint and cache from the environment."""
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "SPIRE_RAY_CACHE": str(home / "spire")}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
+    return subprocess.run(
+        [sys.executable, "-c", RESOLVE, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_named_checkpoint_comes_from_the_hub(hub: tuple[str, list[str]], made: Path, tmp_path: Path) -> None:
+    endpoint, served = hub
+    child = resolve_apart(endpoint, tmp_path / "home", "SpireFull", "llm", "encoder", "codebook")
+    assert child.returncode == 0, child.stderr
+    found = json.loads(child.stdout)
+    assert (found["name"], found["layer"], found["unit_offset"]) == ("SpireFull", 22, 32005)
+    assert found["revision"] == _Hub.commit
+    llm = Path(found["llm"], "model.safetensors")
+    assert llm.read_bytes() == (made / "llm" / "model.safetensors").read_bytes()
+    encoder = load_file(Path(found["encoder"]) / "model.safetensors")
+    for name, tensor in HubertModel.from_pretrained(made / "encoder").state_dict().items():
+        assert torch.equal(encoder[name], tensor)
+    centroids = load_file(found["codebook"])["centroids"]
+    assert np.array_equal(centroids.numpy(), np.load(tmp_path / "hub" / "centers.npy").astype(np.float32))
+    assert "utter-project/SpireFull/pytorch_model.bin" not in served
+    assert "facebook/hubert-large-ll60k/tf_model.h5" not in served
+
+    # Once fetched, a machine without network has it.
+    again = resolve_apart("http://127.0.0.1:9", tmp_path / "home", "SpireFull", "llm", "encoder", "codebook")
+    assert json.loads(again.stdout) == found
+
+
+def test_without_network_the_fault_says_what_to_do(tmp_path: Path) -> None:
+    for arguments, repository in (
+        (["SpireFull", "llm"], "utter-project/SpireFull"),
+        (["SpireFull", "encoder"], "facebook/hubert-large-ll60k"),
+        (["SpireBase", "codebook"], "utter-project/SpireKMeans"),
+    ):
+        child = resolve_apart("http://127.0.0.1:9", tmp_path, *arguments)
+        assert child.returncode == 1
+        (line,) = child.stderr.strip().splitlines()
+        assert line.startswith(repository)
+        assert "give a folder" in line
