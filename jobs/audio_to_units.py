@@ -1,4 +1,6 @@
-"""A speech corpus to units alone, with SPIRE's encoder and codebook or your own. Copy, edit what is in capitals, run or submit:
+"""A speech corpus to units alone, with SPIRE's encoder and codebook or your own.
+
+Copy this file, edit what is in capitals, run or submit it:
 
 python jobs/audio_to_units.py CORPUS OUT
 ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/audio_to_units.py s3://corpora/x s3://results/x

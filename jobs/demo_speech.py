@@ -60,6 +60,7 @@ def fetch(folder: Path, clips: int) -> Path:
 
     The same clips every time; a second call finds the manifest and does nothing. UserError when no source can be had.
     """
+    folder = folder.absolute()  # the tools below run in folders of their own
     manifest = folder / f"prompts-{clips}.jsonl"
     if manifest.exists():
         return manifest

@@ -1,4 +1,6 @@
-"""A speech corpus to units, transcripts and translations. Copy this file, edit what is in capitals, run or submit it:
+"""A speech corpus to units, transcripts and translations.
+
+Copy this file, edit what is in capitals, run or submit it:
 
 python jobs/speech_to_text.py CORPUS OUT
 ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/speech_to_text.py s3://corpora/x s3://results/x

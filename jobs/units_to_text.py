@@ -1,4 +1,6 @@
-"""The units of an earlier run to text with another checkpoint, in a run directory of its own. Copy, edit, run or submit:
+"""The units of an earlier run to text with another checkpoint, in a run directory of its own.
+
+Copy this file, edit what is in capitals, run or submit it:
 
 python jobs/units_to_text.py OUT OUT2
 ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/units_to_text.py s3://results/x s3://results/x-base

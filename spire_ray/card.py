@@ -1,4 +1,4 @@
-"""OUT/README.md: a dataset card, so that `datasets.load_dataset(OUT, "units")` works and a finder knows what lies there."""
+"""OUT/README.md: a dataset card, so that `datasets.load_dataset(OUT, "units")` works and a finder knows what it is."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from spire_ray import __version__
 
 _DESCRIPTIONS = {
     "plan": "every utterance of the corpus, where its audio is, and its shard",
-    "units": "discrete units of each utterance (HuBERT features, k-means), runs collapsed, with run lengths in 20 ms frames",
+    "units": "discrete units of each utterance (HuBERT, k-means), runs collapsed, with run lengths in 20 ms frames",
     "transcripts": "what was said, in the language spoken",
     "translations": "one row per utterance and target language",
 }

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
+from torch.nn import functional
 
 from spire_ray.errors import UserError
 from spire_ray.units import MAX_INT16
@@ -16,7 +16,7 @@ _ROWS = 8_192  # frames scored at once: 160 MB of float32 scores at K = 5000
 _MIN_ROWS = 16  # as in hubert.py: under a few rows BLAS sums in another order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Codebook:
     """Centroids float32 [K, D] and the SHA-256 (hex) of the file they came from."""
 
@@ -26,8 +26,10 @@ class Codebook:
 
     @cached_property
     def mean(self) -> torch.Tensor:
-        """The mean centroid [D]. Subtracted from both sides it leaves distances as they are and the scores small,
-        so that rounding does not decide between neighbours.
+        """The mean centroid [D].
+
+        Subtracted from both sides it leaves distances as they are and makes the scores small, so that rounding does
+        not decide between neighbours.
         """
         return self.centroids.double().mean(dim=0).float()
 
@@ -95,7 +97,7 @@ def assign(features: torch.Tensor, codebook: Codebook, dtype: torch.dtype | None
 
 def _nearest(x: torch.Tensor, codebook: Codebook, dtype: torch.dtype) -> torch.Tensor:
     rows = len(x)
-    padded = F.pad(x, (0, 0, 0, max(_MIN_ROWS - rows, 0)))
+    padded = functional.pad(x, (0, 0, 0, max(_MIN_ROWS - rows, 0)))
     return torch.addmm(codebook.squares, padded, codebook.centred.T, alpha=-2)[:rows].argmin(dim=1)
 
 

@@ -1,6 +1,7 @@
 """The last stages of the pipelines: finished rows to committed parts, and what each shard reports to the driver."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -49,38 +50,49 @@ _SUMMARY = pa.schema(
 )
 
 
-def commit_units(row: pa.Table, out: StoreAt, fingerprint: str) -> pa.Table:
+class CommitUnits:
     """Audio to units ends here: one part, one put.
 
-    Input columns: shard, attempt, utterances (UNITS), encode_seconds, ready_at. Output: those of `Summary`.
+    Input columns: shard, attempt, utterances (UNITS), encode_seconds, ready_at. Output columns: those of `Summary`.
+    An actor and not a task, so that its process has started by the time the first shard is done.
     """
-    shard, attempt = shard_of(row)
-    units = unnest(row, "utterances", UNITS)
-    outputs.commit(out.open(), "units", units, shard, attempt, fingerprint)
-    return _summary(row, units, pc.sum(units.column("duration_s")).as_py() or 0.0, "encode_seconds")
+
+    def __init__(self, out: StoreAt, fingerprint: str) -> None:
+        self.store = out.open()
+        self.fingerprint = fingerprint
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """A shard's units to its summary."""
+        shard, attempt = shard_of(row)
+        units = unnest(row, "utterances", UNITS)
+        outputs.commit(self.store, "units", units, shard, attempt, self.fingerprint)
+        return _summary(row, units, pc.sum(units.column("duration_s")).as_py() or 0.0, "encode_seconds")
 
 
-def commit_text(row: pa.Table, out: StoreAt, tables: list[str], fingerprint: str) -> pa.Table:
+class CommitText:
     """Units to text ends here: translations first, transcripts last, since the last of `tables` marks a shard as done.
 
-    Input columns: shard, attempt, transcripts (TRANSCRIPTS), translations (TRANSLATIONS), audio_seconds, generate_seconds,
-    ready_at, cached_tokens. Output: those of `Summary`.
+    Input columns: shard, attempt, transcripts (TRANSCRIPTS), translations (TRANSLATIONS), audio_seconds,
+    generate_seconds, cached_tokens, ready_at. Output columns: those of `Summary`.
     """
-    shard, attempt = shard_of(row)
-    store = out.open()
-    made = {
-        "translations": unnest(row, "translations", TRANSLATIONS),
-        "transcripts": unnest(row, "transcripts", TRANSCRIPTS),
-    }
-    for table in tables:
-        rows = made[table]
-        if attempt:
-            rows = _still_wanted(rows, outputs.rows_that_count(store, table, shard, attempt - 1))
-        outputs.commit(store, table, rows, shard, attempt, fingerprint)
-    text = pa.concat_tables(
-        [made[table].select(["utterance_id", "prompt_tokens", "generated_tokens", "error"]) for table in tables]
-    )
-    return _summary(row, text, row.column("audio_seconds")[0].as_py(), "generate_seconds")
+
+    def __init__(self, out: StoreAt, tables: Sequence[str], fingerprint: str) -> None:
+        self.store = out.open()
+        self.tables = tables
+        self.fingerprint = fingerprint
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """A shard's text to its summary."""
+        shard, attempt = shard_of(row)
+        schemas = {"translations": TRANSLATIONS, "transcripts": TRANSCRIPTS}
+        made = {table: unnest(row, table, schemas[table]) for table in self.tables}
+        for table, rows in made.items():
+            if attempt:
+                rows = _still_wanted(rows, outputs.rows_that_count(self.store, table, shard, attempt - 1))
+            outputs.commit(self.store, table, rows, shard, attempt, self.fingerprint)
+        shared = ["utterance_id", "prompt_tokens", "generated_tokens", "error"]
+        text = pa.concat_tables([rows.select(shared) for rows in made.values()])
+        return _summary(row, text, row.column("audio_seconds")[0].as_py(), "generate_seconds")
 
 
 def _still_wanted(rows: pa.Table, before: pa.Table) -> pa.Table:

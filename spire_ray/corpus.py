@@ -98,14 +98,17 @@ def _parquet(file: BinaryIO, path: str) -> pq.ParquetFile:
 def _audio_rows(
     fs: AbstractFileSystem, root: str, infos: list[dict[str, Any]], language: str
 ) -> Iterator[dict[str, Any]]:
-    def duration(info: dict[str, Any]) -> float | None:
+    def header(info: dict[str, Any]) -> tuple[float | None, str | None]:
         try:
-            return patiently(info["name"], lambda: _probe(fs, info["name"]))
-        except (RowFault, FileNotFoundError):
-            return None  # what is wrong with the file is found, and told, when it is read
+            etag = patiently(info["name"], lambda: etag_of(fs, info))
+            return patiently(info["name"], lambda: _probe(fs, info["name"])), etag
+        except RowFault:
+            return None, etag  # what is wrong with the file is found, and told, when it is read
+        except FileNotFoundError:
+            return None, None
 
     with ThreadPoolExecutor(_PROBES) as pool:
-        for number, (info, seconds) in enumerate(zip(infos, pool.map(duration, infos), strict=True)):
+        for number, (info, (seconds, etag)) in enumerate(zip(infos, pool.map(header, infos), strict=True)):
             path = info["name"]
             try:
                 yield {
@@ -113,7 +116,7 @@ def _audio_rows(
                     "audio_uri": uri_of(fs, path),
                     "byte_size": info["size"],
                     "duration_s": seconds,
-                    "etag": etag_of(fs, info),
+                    "etag": etag,
                     "source_language": language,
                 }
             except RowFault as fault:
@@ -133,6 +136,7 @@ def _manifest_rows(
     names: dict[str, None] = {}
     has_audio = False
     for path, kind in files:
+        base, file_id = posixpath.dirname(path), posixpath.relpath(path, root)
         with fs.open(path, "rb") as file:
             schema = _parquet(file, path).schema_arrow if kind == "parquet" else pa.schema([])
             embedded = manifest.embedded_audio(schema) is not None
@@ -146,11 +150,11 @@ def _manifest_rows(
                 has_audio = has_audio or "audio" in manifest.parts(tuple(record.values)).columns
                 if not has_audio and len(names) < 20:
                     names |= dict.fromkeys(record.values)
-                place = {"row_index": index, "utterance_id": f"{posixpath.relpath(path, root)}#{index}"}
+                place = {"row_index": index, "utterance_id": f"{file_id}#{index}"} if embedded else None
                 try:
                     if record.problem:
                         raise RowFault("bad_manifest_row", record.problem)
-                    yield common | planned(record.values, posixpath.dirname(path), fs, place if embedded else None)
+                    yield common | planned(record.values, base, fs, place)
                 except RowFault as fault:
                     yield bad_row(number, record.where, fault.detail, language)
                 number += 1

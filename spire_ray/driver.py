@@ -25,7 +25,7 @@ SLOWEST_RTFX = 0.05  # a 7B model on a few CPU cores: a shard may rightly take 2
 
 
 class Driver:
-    """The process that runs a command. Ray is started or joined at first use, and left at the end of the `with` block."""
+    """The process that runs a command. Ray is joined at first use and left at the end of the `with` block."""
 
     def __init__(self, command: str, address: str | None = None) -> None:
         self.command = command
@@ -33,6 +33,7 @@ class Driver:
         self.id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
         self.stages: list[Progress] = []
         self.was_stopped = False
+        self.joined = False
 
     def __enter__(self) -> "Driver":
         return self
@@ -40,13 +41,14 @@ class Driver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if "cluster" in self.__dict__:
+        if self.joined:
             ray.shutdown()
 
     @cached_property
     def cluster(self) -> dict[str, float]:
-        """What Ray has: CPU, GPU, memory. The first look starts or joins Ray."""
-        cluster = resources.connect(self.address)
+        """What Ray has: CPU, GPU, memory. The first look starts or joins Ray, unless this process already has."""
+        self.joined = not ray.is_initialized()
+        cluster = resources.connect(self.address) if self.joined else resources.of_this_cluster()
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -68,7 +70,7 @@ class Driver:
         return StopSignal()
 
     def run(self, dataset: Dataset, progress: Progress, slowest_shard_s: float) -> None:
-        """Iterate over `dataset`, whose rows are `Summary` rows. Interrupted after a signal; the faults of stages are re-raised."""
+        """Iterate over `dataset` of `Summary` rows. Interrupted after a signal; the faults of stages as they were."""
         DataContext.get_current().execution_no_progress_timeout_s = max(
             MIN_NO_PROGRESS_S, slowest_shard_s / SLOWEST_RTFX
         )

@@ -6,7 +6,7 @@ class UserError(Exception):
 
 
 class MachineFault(Exception):
-    """A fault of the machine, not of the data (credentials, a missing model, a full disk). The run stops, exit code 1."""
+    """A fault of the machine, not of the data (credentials, missing model, full disk). The run stops: exit code 1."""
 
 
 class Interrupted(Exception):

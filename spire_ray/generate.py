@@ -28,6 +28,7 @@ Units = NDArray[np.int16]
 # The authors' stop strings that no single token spells; a newline, which one does, is here for the tokens around it.
 STOP_STRINGS = ("\n", "\\n", "<\\s>", "<END>")
 TRUNCATED = "truncated"
+ENGINE_ANSWERS_S = 120  # between two steps, of under a second each
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ class GenerateText:
         units = _units_of(sources)
         utterances = sources.drop_columns(["units"]).to_pylist()
         try:
+            # vLLM asks its engine this once and keeps the answer; that of a dead engine would never come.
+            await asyncio.wait_for(self.engine.get_supported_tasks(), ENGINE_ANSWERS_S)
             answers = await asyncio.gather(*(self._utterance(*each) for each in zip(utterances, units, strict=True)))
         except BaseException as fault:
             _die_with_the_engine(fault)
@@ -225,7 +228,7 @@ def _die_with_the_engine(fault: BaseException) -> None:
     """
     from vllm.v1.engine.exceptions import EngineDeadError
 
-    if not isinstance(fault, EngineDeadError):
+    if not isinstance(fault, EngineDeadError | TimeoutError):
         return
     print(f"the vLLM engine of process {os.getpid()} died, and its actor with it: {fault}", file=sys.stderr, flush=True)
     os._exit(1)

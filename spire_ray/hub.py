@@ -23,7 +23,7 @@ def fetch_llm(repository: str, revision: str | None = None) -> Path:
 
 
 def fetch_encoder(repository: str = ENCODER) -> Path:
-    """A folder with an encoder as safetensors, SPIRE's by default. MachineFault as in `fetch_llm`; UserError if not converted."""
+    """A folder with SPIRE's encoder as safetensors. MachineFault as in `fetch_llm`, UserError for a faulty pickle."""
     folder = _snapshot(repository, _SAFE)
     if any(folder.glob("*.safetensors")):
         return folder

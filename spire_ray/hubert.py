@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from spire_ray.hubert_weights import read_config, read_weights
 
@@ -128,7 +128,7 @@ class Encoder:
         for layer in self._layers:
             qkv = _linear(self._norm(residual, layer.attention_norm), layer.qkv)
             residual += _linear(self._attend(qkv, lengths), layer.out)
-            hidden = F.gelu(_linear(self._norm(residual, layer.mlp_norm), layer.up))
+            hidden = functional.gelu(_linear(self._norm(residual, layer.mlp_norm), layer.up))
             residual += _linear(hidden, layer.down)
         return list(torch.split(residual, lengths))
 
@@ -140,7 +140,9 @@ class Encoder:
             frames, width = (len(x) - kernel) // stride + 1, x.shape[1]
             windows = x.as_strided((frames, kernel * width), (stride * width, 1))
             # The norms of the convolutions have torch's default epsilon, whatever the config says.
-            x = F.gelu(F.layer_norm(_linear(windows, convolution), (weight.numel(),), weight, bias, 1e-5))
+            x = functional.gelu(
+                functional.layer_norm(_linear(windows, convolution), (weight.numel(),), weight, bias, 1e-5)
+            )
         return x
 
     def _positions(self, x: torch.Tensor) -> torch.Tensor:
@@ -148,8 +150,8 @@ class Encoder:
         weight, bias = self._position
         config = self.config
         padding = config.num_conv_pos_embeddings // 2
-        y = F.conv1d(x.T[None], weight, bias, padding=padding, groups=config.num_conv_pos_embedding_groups)
-        return F.gelu(y[0, :, : len(x)]).T
+        y = functional.conv1d(x.T[None], weight, bias, padding=padding, groups=config.num_conv_pos_embedding_groups)
+        return functional.gelu(y[0, :, : len(x)]).T
 
     def _attend(self, qkv: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         """Attention [N, D] over packed queries, keys and values [N, 3D], each utterance by itself.
@@ -160,20 +162,20 @@ class Encoder:
         out = qkv.new_empty(len(qkv), self.dim)
         for part, into in zip(torch.split(qkv, lengths), torch.split(out, lengths), strict=True):
             query, key, value = part.view(len(part), 3, 1, heads, -1).permute(1, 2, 3, 0, 4)
-            attended = F.scaled_dot_product_attention(query, key, value)
+            attended = functional.scaled_dot_product_attention(query, key, value)
             into.view(len(part), heads, -1).copy_(attended[0].transpose(0, 1))
         return out
 
     def _norm(self, x: torch.Tensor, norm: Affine) -> torch.Tensor:
         weight, bias = norm
-        return F.layer_norm(x, (len(weight),), weight, bias, self.config.layer_norm_eps).to(self.dtype)
+        return functional.layer_norm(x, (len(weight),), weight, bias, self.config.layer_norm_eps).to(self.dtype)
 
 
 def _linear(x: torch.Tensor, affine: Affine) -> torch.Tensor:
     weight, bias = affine
     if len(x) >= MIN_ROWS:
-        return F.linear(x, weight, bias)
-    return F.linear(F.pad(x, (0, 0, 0, MIN_ROWS - len(x))), weight, bias)[: len(x)]
+        return functional.linear(x, weight, bias)
+    return functional.linear(functional.pad(x, (0, 0, 0, MIN_ROWS - len(x))), weight, bias)[: len(x)]
 
 
 def _as_matrix(convolution: Affine) -> Affine:

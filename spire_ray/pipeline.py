@@ -1,43 +1,43 @@
-"""The flows, top to bottom; the only module that builds Ray Datasets.
+"""The two pipelines, top to bottom; the only module that builds Ray Datasets.
 
     corpus ──plan──> shards ─> read audio ─> HuBERT + codebook ─> units/part-00017.parquet
                                                                        │
                          units/ ─> prompts ─> vLLM ─> translations/, then transcripts/part-00017.parquet
 
-A shard is one Ray row, one task, one part of each table, and so one checkpoint. Every flow is: settle the settings, plan,
-subtract what is committed, run the rest.
+A shard is one Ray row, one task, one part of each table, and so one checkpoint. `run.py` settles the settings, plans,
+subtracts what is committed and has the rest done here.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
-from spire_ray.commit import commit_text, commit_units
+from spire_ray.commit import CommitText, CommitUnits
 from spire_ray.driver import Driver
 from spire_ray.encode import EncodeUnits
 from spire_ray.generate import EngineSettings, GenerateText
 from spire_ray.plan import Shard
-from spire_ray.resources import Pool, encoder_pool, engine_pool, reader_pool
+from spire_ray.resources import Pool, commit_pool, encoder_pool, engine_pool, loader_pool, reader_pool
 from spire_ray.settings import Encoding, Generation
 from spire_ray.shards import ReadShard, StoreAt
 from spire_ray.stop import unless_stopped
 
 MAX_BLOCKS = 10_000  # 10^5 one-row blocks cost the driver 100 s and 1 GB
 SHARDS_IN_FLIGHT = 4  # in one engine, so that its batch never drains between shards
-COMMIT_CPUS = 0.25
 
 
 def audio_to_units(
     driver: Driver, shards: Sequence[Shard], out: StoreAt, encoding: Encoding, fingerprint: str
 ) -> Dataset:
-    """Pipeline 1: every GPU encodes. Iterating over the dataset runs it; its rows are `commit.Summary` rows."""
+    """Pipeline 1: every GPU encodes. Iterating over the dataset runs it; its rows are those of `commit.Summary`."""
     encoders = encoder_pool(driver.cluster)
-    read = {"run": out, "max_seconds": encoding.max_seconds}
+    flag = driver.stop.flag
+    read = {"flag": flag, "run": out, "max_seconds": encoding.max_seconds}
     encode = {
+        "flag": flag,
         "encoder_folder": encoding.encoder,
         "codebook_path": encoding.codebook,
         "layer": encoding.layer,
@@ -45,10 +45,12 @@ def audio_to_units(
         "device": encoders.device,
         "threads": encoders.threads,
     }
+    commit = {"out": out, "fingerprint": fingerprint}
+
     dataset = _source(shards)
-    dataset = _stage(dataset, driver, ReadShard, read, reader_pool(driver.cluster, encoders))
-    dataset = _stage(dataset, driver, EncodeUnits, encode, encoders)
-    return _commit(dataset, partial(commit_units, out=out, fingerprint=fingerprint))
+    dataset = _stage(dataset, unless_stopped(ReadShard), read, reader_pool(driver.cluster, encoders))
+    dataset = _stage(dataset, unless_stopped(EncodeUnits), encode, encoders)
+    return _stage(dataset, CommitUnits, commit, commit_pool(encoders))
 
 
 def units_to_text(
@@ -61,12 +63,16 @@ def units_to_text(
 ) -> Dataset:
     """Pipeline 2: every GPU generates. `load` is its first stage and that stage's settings; rows as in pipeline 1."""
     engines = engine_pool(driver.cluster)
-    settings = replace(EngineSettings.for_device(engines.device), dtype=generation.dtype or "auto")
-    generate = {"checkpoint": generation.checkpoint, "tasks": generation.tasks, "engine": settings}
+    flag = driver.stop.flag
+    first, settings = load
+    engine = replace(EngineSettings.for_device(engines.device), dtype=generation.dtype or "auto")
+    generate = {"flag": flag, "checkpoint": generation.checkpoint, "tasks": generation.tasks, "engine": engine}
+    commit = {"out": out, "tables": generation.tables, "fingerprint": fingerprint}
+
     dataset = _source(shards)
-    dataset = _stage(dataset, driver, *load, Pool(engines.size, num_cpus=0.5, num_gpus=0))
-    dataset = _stage(dataset, driver, GenerateText, generate, engines, in_flight=SHARDS_IN_FLIGHT)
-    return _commit(dataset, partial(commit_text, out=out, tables=generation.tables, fingerprint=fingerprint))
+    dataset = _stage(dataset, unless_stopped(first), {"flag": flag, **settings}, loader_pool(engines))
+    dataset = _stage(dataset, unless_stopped(GenerateText), generate, engines, in_flight=SHARDS_IN_FLIGHT)
+    return _stage(dataset, CommitText, commit, commit_pool(engines))
 
 
 def _source(shards: Sequence[Shard]) -> Dataset:
@@ -74,19 +80,13 @@ def _source(shards: Sequence[Shard]) -> Dataset:
     return ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
 
 
-def _stage(
-    dataset: Dataset, driver: Driver, stage: type[Any], settings: Mapping[str, Any], pool: Pool, in_flight: int = 1
-) -> Dataset:
+def _stage(dataset: Dataset, stage: type[Any], settings: Mapping[str, Any], pool: Pool, in_flight: int = 1) -> Dataset:
     return dataset.map_batches(
-        unless_stopped(stage),
-        fn_constructor_kwargs={"flag": driver.stop.flag, **settings},
+        stage,
+        fn_constructor_kwargs=dict(settings),
         batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=pool.size, max_concurrent_calls_per_actor=in_flight),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus or None,
     )
-
-
-def _commit(dataset: Dataset, commit: Any) -> Dataset:
-    return dataset.map_batches(commit, batch_size=1, batch_format="pyarrow", num_cpus=COMMIT_CPUS)

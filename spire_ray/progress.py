@@ -60,7 +60,7 @@ class Progress:
 
     @property
     def work_s(self) -> float:
-        """Wall seconds from the first model's being ready to the last commit; process, Ray and model start not counted."""
+        """Wall seconds from the first ready model to the last commit: process, Ray and model start are not counted."""
         return max(0.0, self.committed_at - self.ready_at) if self.summaries else 0.0
 
     @property
@@ -127,6 +127,6 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """h:mm:ss"""
+    """Seconds as h:mm:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

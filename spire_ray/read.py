@@ -228,7 +228,9 @@ def _waveforms(rows: pa.Table, results: list[Waveform | str | None]) -> pa.Table
     present = pa.array([one is not None for one in sound], pa.bool_())
     validity = present.buffers()[1]
     pcm = pa.Array.from_buffers(pa.large_binary(), len(sound), [validity, pa.py_buffer(offsets), pa.py_buffer(samples)])
-    durations = pa.array(lengths / audio.SAMPLE_RATE, pa.float64(), mask=np.array([one is None for one in sound]))
+    durations = pa.array(
+        lengths / audio.SAMPLE_RATE, pa.float64(), mask=np.array([one is None for one in sound], np.bool_)
+    )
     columns = {
         "utterance_id": rows.column("utterance_id"),
         "pcm": pcm,

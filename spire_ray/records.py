@@ -1,4 +1,4 @@
-"""What a run writes about itself: runs/ID.json (what one driver did), run.json (what OUT holds), README.md (the card)."""
+"""What a run writes about itself: runs/ID.json (what one driver did), run.json (what OUT holds), README.md."""
 
 import json
 from collections import Counter

@@ -5,10 +5,12 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-# Before ray is imported: no usage reports, and vLLM's and Ray's exporters stay off (NeMo Curator PR 1842: they crash workers).
+# Before ray is imported: no usage reports, and no exporters, which crash workers (NeMo Curator PR 1842).
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OTEL_SDK_DISABLED", "true")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray prints an error for each restartable actor of Ray Data (ray issue 53727), into the live line.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import logging
 
@@ -52,6 +54,11 @@ def connect(address: str | None) -> dict[str, float]:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="spire_ray", **settings)
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    return of_this_cluster()
+
+
+def of_this_cluster() -> dict[str, float]:
+    """The resources of the cluster this process has joined."""
     return {name: float(amount) for name, amount in ray.cluster_resources().items()}  # type: ignore[no-untyped-call]
 
 
@@ -78,3 +85,13 @@ def engine_pool(cluster: dict[str, float]) -> Pool:
     if gpus := int(cluster.get("GPU", 0)):
         return Pool(gpus, num_cpus=1, num_gpus=1)
     return Pool(1, num_cpus=1, num_gpus=0)
+
+
+def commit_pool(models: Pool) -> Pool:
+    """Commits are small: one actor to eight of the models it serves."""
+    return Pool(-(-models.size // 8), num_cpus=0.25, num_gpus=0)
+
+
+def loader_pool(engines: Pool) -> Pool:
+    """Loading a shard's units takes milliseconds: one actor to an engine."""
+    return Pool(engines.size, num_cpus=0.5, num_gpus=0)

@@ -1,7 +1,7 @@
 """What decides the values of a table, and the form in which it is frozen in units.json and text.json.
 
-Frozen is what changes values: encoder, layer, codebook, checkpoint, languages, dtype. Not frozen is what must not: device,
-number of actors, batch budget, package versions. Those are in runs/ID.json.
+Frozen is what changes values: encoder, layer, codebook, checkpoint, languages, dtype. Not frozen is what must not:
+device, number of actors, batch budget, package versions. Those are in runs/ID.json.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class Encoding:
     max_seconds: float = 120.0  # longer utterances become `too_long`
 
     def settled(self, dtype: str) -> "Encoding":
-        """With `dtype` where none was asked for: the run's own, which a resume keeps on any device, or the device's."""
+        """With `dtype` where none was asked for."""
         return replace(self, dtype=self.dtype or dtype)
 
     def frozen(self, plan: Plan) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Generation:
         return replace(self, dtype=self.dtype or dtype)
 
     def frozen(self, source: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of text.json. `source`: the fingerprint of the units or the plan, and the run that holds them."""
+        """The settings of text.json. `source`: the fingerprint of the units or plan, and the run that holds them."""
         tasks = self.tasks
         examples = [[*pair, *examples] for pair, examples in sorted(tasks.examples.items())]
         return {

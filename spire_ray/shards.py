@@ -36,8 +36,8 @@ def shard_of(row: pa.Table) -> tuple[int, int]:
 class ReadShard:
     """The first stage of audio to units: the plan's rows of a shard, with their audio read and decoded.
 
-    Input columns: shard, attempt. Output columns: shard, attempt, utterances (WAVEFORMS). In a retry only the items whose
-    units row has an error, whatever their audio's etag is now.
+    Input columns: shard, attempt. Output columns: shard, attempt, utterances (WAVEFORMS). In a retry only the items
+    whose units row has an error, whatever their audio's etag is now.
     """
 
     def __init__(self, run: StoreAt, max_seconds: float) -> None:
@@ -100,7 +100,7 @@ def failed_ids(store: Store, tables: Sequence[str], shard: int, attempt: int) ->
     """The utterances with a row in error in any of `tables` before `attempt`, bad manifest rows left out."""
     ids: list[str] = []
     for table in tables:
-        rows = outputs.rows_that_count(store, table, shard, attempt - 1, list(outputs.item_columns(table)) + ["error"])
+        rows = outputs.rows_that_count(store, table, shard, attempt - 1, [*outputs.item_columns(table), "error"])
         ids.extend(retriable(rows).column("utterance_id").to_pylist())
     return pa.array(sorted(set(ids)), pa.string())
 

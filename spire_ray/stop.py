@@ -27,7 +27,7 @@ class _Flag:
 
 
 class StopSignal:
-    """Within its `with` block the first signal raises a flag all stages look at; a second one, or GRACE_SECONDS, ends it."""
+    """In its `with` block the first signal raises a flag all stages look at; a second, or GRACE_SECONDS, ends it."""
 
     def __init__(self) -> None:
         self.flag: Any = ray.remote(_Flag).options(num_cpus=0).remote()
@@ -66,8 +66,8 @@ class StopSignal:
 def unless_stopped(stage: type[Any]) -> type[Any]:
     """`stage`, but from the moment the run is told to stop a shard goes no further: the stage returns no row for it.
 
-    The class takes one more keyword, `flag` (the handle `StopSignal.flag`), keeps its name for Ray's displays, and adds the
-    column `ready_at` to what it returns: when it was loaded, float64 seconds since the epoch.
+    The class takes one more keyword, `flag` (the handle `StopSignal.flag`), keeps its name for Ray's displays, and adds
+    the column `ready_at` to what it returns: when it was loaded, float64 seconds since the epoch.
     """
 
     class Stoppable:

@@ -67,7 +67,7 @@ def make_bundle(
     layer: whose output is quantised, 1-based; by default the last but one, or the only one.
     units: K. `text_only` leaves out units, encoder and codebook, as in TowerFull.
     llm_width: a multiple of `head_dim`, for which vLLM's CPU attention takes 32, 64, 80, 96, 112, 128 and more.
-    end_bias: how easily an answer ends: 1000 at once, 60 after some 15 tokens, 40 within 64 tokens or not, -10000 never.
+    end_bias: how easily an answer ends: 1000 at once, 60 after some 15 tokens, 40 within 64 or not, -10000 never.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

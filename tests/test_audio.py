@@ -193,8 +193,13 @@ def test_float_files_of_integer_values_are_refused_and_not_clipped():
 
 @pytest.mark.parametrize(
     ("format", "subtype", "rate"),
-    [("WAV", "PCM_16", 16_000), ("FLAC", None, 16_000), ("OGG", "VORBIS", 16_000), ("OGG", "OPUS", 48_000)]
-    + [("MP3", None, 16_000)],
+    [
+        ("WAV", "PCM_16", 16_000),
+        ("FLAC", None, 16_000),
+        ("OGG", "VORBIS", 16_000),
+        ("OGG", "OPUS", 48_000),
+        ("MP3", None, 16_000),
+    ],
 )
 def test_a_file_cut_anywhere_is_never_taken_for_a_whole_one(format, subtype, rate):
     data = encoded(sound(6.0, rate), rate, format, subtype)
@@ -314,23 +319,25 @@ def test_other_things_are_named(data, named):
     assert named in fault(data).detail
 
 
+def outcome(data):
+    try:
+        return str(decode(data).dtype)
+    except RowFault as caught:
+        return caught.reason
+
+
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
 def test_damaged_bytes_give_audio_or_a_reason(format):
     data = encoded(sound(1.0), 16_000, format)
     rng = np.random.default_rng(3)
+    outcomes = set()
     for _ in range(100):
-        mutated = bytearray(data)
+        damaged = bytearray(data)
         for position in rng.integers(0, len(data), 20):
-            mutated[position] = rng.integers(256)
-        mutated[: rng.integers(0, 5)] = b""
-        try:
-            assert decode(bytes(mutated)).dtype == np.int16
-        except RowFault as caught:
-            assert caught.reason in audio_reasons()
-
-
-def audio_reasons():
-    return {"unreadable", "empty", "too_short", "too_long", "too_large", "truncated", "not_finite", "silent"}
+            damaged[position] = rng.integers(256)
+        outcomes.add(outcome(bytes(damaged[rng.integers(0, 2) :])))
+    assert "unreadable" in outcomes
+    assert outcomes <= {"int16", "unreadable", "empty", "too_short", "too_large", "truncated", "not_finite", "silent"}
 
 
 def test_probe_reads_the_header_alone():

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from spire_ray import encode
-from spire_ray.encode import EncodeUnits, check_codebook
+from spire_ray.encode import EncodeUnits, check_codebook, pcm_views
 from spire_ray.errors import MachineFault, UserError
 from spire_ray.tables import UNITS, WAVEFORMS, from_rows, nest, unnest
 
@@ -105,6 +105,18 @@ def test_slices_of_arrow_memory_are_read_at_their_offsets(weights: Weights) -> N
     assert frames(unnest(sliced, "utterances", UNITS)) == [None, *expected]
     assert frames(unnest(inner, "utterances", UNITS)) == [expected[1], None, *expected[2:4]]
     assert frames(unnest(stage(outer.slice(2, 1)), "utterances", UNITS)) == [expected[2], None]
+
+
+def test_pcm_views_share_the_memory_of_a_slice() -> None:
+    values = [b"\x01\x00\x02\x00", None, b"\xff\xff", b"", b"\x00\x80\xff\x7f"]
+    whole = pa.array(values, pa.large_binary())
+    for start in range(len(values) + 1):
+        views = pcm_views(whole.slice(start))
+        expected = [None if value is None else np.frombuffer(value, "<i2").tolist() for value in values[start:]]
+        assert [None if view is None else view.tolist() for view in views] == expected
+        for view in views:
+            assert view is None or view.size == 0 or not view.flags.owndata
+    assert pcm_views(pa.array([None], pa.large_binary())) == [None]
 
 
 @pytest.mark.parametrize("waveforms", [[], [None, None]])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -136,7 +136,7 @@ def alone(small: tuple[HubertModel, Path]) -> tuple[Encoder, Codebook, list[NDAr
     return encoder, codebook, waveforms, [assign(part, codebook) for part in features]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(order=st.lists(st.integers(0, len(LENGTHS) - 1), min_size=1, max_size=12))
 def test_units_do_not_depend_on_the_batch_or_the_order(
     alone: tuple[Encoder, Codebook, list[NDArray[np.int16]], list[torch.Tensor]], order: list[int]

@@ -3,10 +3,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle import make_tokenizer
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
+from bundle import make_tokenizer
 from spire_ray.errors import UserError
 from spire_ray.prompts import LANGUAGE_NAMES, Prompts
 
