@@ -77,14 +77,15 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def engine(checkpoint: Checkpoint) -> Iterator[Engine]:
+def engine(checkpoint: Checkpoint, orphaned: subprocess.Popen[str]) -> Iterator[Engine]:
+    """Starts while the process of `orphaned` does: both wait for a child most of the time."""
     loop = asyncio.new_event_loop()
     assert checkpoint.llm is not None
     started = start_engine(checkpoint.llm, SETTINGS)
     yield Engine(checkpoint, started, loop)
 
     async def stop() -> None:
-        started.shutdown()
+        started.shutdown(timeout=0.1)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

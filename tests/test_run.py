@@ -128,8 +128,8 @@ def test_other_settings_on_the_same_out_are_refused_by_name(
 def test_the_card_serves_datasets_and_duckdb(done: Path) -> None:
     for table in ("plan", "units", "transcripts", "translations"):
         loaded = datasets.load_dataset(str(done), table, split="train")
-        counted = duckdb.sql(f"SELECT count(*) FROM read_parquet('{done}/{table}/*.parquet')").fetchone()
-        assert counted == (len(rows(done, table)),) == (loaded.num_rows,)
+        counted = duckdb.sql(f"SELECT count(*) FROM read_parquet('{done}/{table}/*.parquet')").fetchall()
+        assert counted == [(len(rows(done, table)),)] == [(loaded.num_rows,)]
 
 
 def test_run_json_counts_what_lies_there(done: Path) -> None:
