@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from demo_speech import fetch
 from rich.console import Console
 from rich.table import Table
 
+from demo_speech import fetch
 from spire_ray.cli import main as spire_ray
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))

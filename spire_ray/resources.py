@@ -22,7 +22,7 @@ READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x
 
 @dataclass(frozen=True)
 class Pool:
-    """`size` actors, each reserving `num_cpus` and `num_gpus`, computing with `threads` threads (None: torch's choice)."""
+    """`size` actors, each reserving `num_cpus` and `num_gpus`, with `threads` threads each (None: torch's choice)."""
 
     size: int
     num_cpus: float

@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from spire_ray import outputs, pipeline
 from spire_ray.checkpoints import LLM, Checkpoint, check_languages, resolve
 from spire_ray.corpus import NOTE, read_corpus, read_text_corpus
 from spire_ray.driver import Driver
 from spire_ray.encode import check_codebook
-from spire_ray.errors import UserError
+from spire_ray.errors import MachineFault, UserError
 from spire_ray.generate import EngineSettings, TextTasks, check_tasks
-from spire_ray.locations import locate, uri_of
+from spire_ray.locations import absolute
 from spire_ray.plan import Plan, Shard, cut, cut_text, freeze, load_plan, write_plan
 from spire_ray.progress import Progress
 from spire_ray.records import load_json, plan_of, units_run, write_records
@@ -75,11 +77,11 @@ def translate(corpus: str, out: str, checkpoint: str, tasks: TextTasks, address:
     check_languages(found, [tasks.source_language])
     check_tasks(found, tasks)
     with _driver("translate", out, address) as (driver, store):
-        settings = {"text_corpus": _absolute(corpus), "source_language": tasks.source_language}
+        settings = {"text_corpus": absolute(corpus), "source_language": tasks.source_language}
         plan = load_plan(store)
         if plan is None:
             rows = cut_text(read_text_corpus(corpus, source_language=tasks.source_language))
-            plan = write_plan(store, rows, settings)
+            plan = _write_plan(store, rows, settings)
         plan.refuse_other(store, settings)
         _generate(driver, store, store, plan, Generation(found, tasks))
 
@@ -114,6 +116,7 @@ def encoding_of(checkpoint: Checkpoint, audio: AudioOptions) -> Encoding:
 def _driver(command: str, out: str, address: str | None) -> Iterator[tuple[Driver, Store]]:
     """A driver for a run in OUT. What it did before an error or a stop is written down too."""
     store = Store(out)
+    store.check_writable()
     with Driver(command, address) as driver:
         try:
             yield driver, store
@@ -122,12 +125,8 @@ def _driver(command: str, out: str, address: str | None) -> Iterator[tuple[Drive
                 write_records(driver, store)
 
 
-def _absolute(corpus: str) -> str:
-    return uri_of(*locate(corpus))
-
-
 def _plan_audio(driver: Driver, store: Store, corpus: str, audio: AudioOptions) -> Plan:
-    settings: dict[str, Any] = {"corpus": _absolute(corpus), "source_language": audio.source_language}
+    settings: dict[str, Any] = {"corpus": absolute(corpus), "source_language": audio.source_language}
     if audio.shard_minutes is not None:
         settings["shard_minutes"] = audio.shard_minutes
     plan = load_plan(store)
@@ -138,7 +137,17 @@ def _plan_audio(driver: Driver, store: Store, corpus: str, audio: AudioOptions) 
     if note := (rows.schema.metadata or {}).get(NOTE):
         driver.say(note.decode())
     minutes = audio.shard_minutes or SHARD_MINUTES[driver.device]
-    return write_plan(store, cut(rows, minutes), settings | {"shard_minutes": minutes})
+    return _write_plan(store, cut(rows, minutes), settings | {"shard_minutes": minutes})
+
+
+def _write_plan(store: Store, rows: pa.Table, settings: Mapping[str, Any]) -> Plan:
+    try:
+        return write_plan(store, rows, settings)
+    except MachineFault as fault:
+        # The first put of a run: a folder or bucket that the user may not write to is the user's to mend.
+        if isinstance(fault.__cause__, PermissionError):
+            raise UserError(f"{store.url} cannot be written: {fault.__cause__}") from fault
+        raise
 
 
 def _encode(driver: Driver, store: Store, plan: Plan, encoding: Encoding) -> None:

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from spire_ray.errors import UserError
+from spire_ray.locations import locate, patiently
 
 
 class Store:
@@ -21,8 +23,8 @@ class Store:
     def __init__(self, root: str, storage_options: Mapping[str, Any] | None = None) -> None:
         """`root`: a local path or an fsspec URL; `storage_options` go to the file system as they are."""
         self.storage_options = dict(storage_options or {})
-        self.fs, path = fsspec.url_to_fs(root, **self.storage_options)
-        self.root = str(path).rstrip("/")
+        self.fs, path = locate(root, self.storage_options)
+        self.root = path.rstrip("/")
         self.local = isinstance(self.fs, LocalFileSystem)
         self.url = self.root if self.local else self.fs.unstrip_protocol(self.root)
 
@@ -30,25 +32,43 @@ class Store:
         """Where `key` lies, as its file system spells it."""
         return f"{self.root}/{key}"
 
+    def check_writable(self) -> None:
+        """UserError when the root is local and cannot be written. Object storage tells at the first put."""
+        if not self.local:
+            return
+        folder = Path(self.root)
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(f"{self.root} cannot be written: {folder} is not a folder this user may write to")
+
     def get(self, key: str) -> bytes:
-        """The whole object. FileNotFoundError when there is none."""
-        return bytes(self.fs.cat_file(self.path(key)))
+        """The whole object. FileNotFoundError when there is none; MachineFault if storage refuses or keeps failing."""
+        data: bytes = patiently(self._url(key), lambda: self.fs.cat_file(self.path(key)))
+        return data
 
     def find(self, folder: str) -> list[str]:
-        """The names directly under `folder`, sorted; empty when it does not exist."""
+        """The names directly under `folder`, sorted; empty when it does not exist. MachineFault as in `get`."""
         # A listing cached by fsspec would hide what other writers have committed since.
         self.fs.invalidate_cache()
         try:
-            found = self.fs.ls(self.path(folder), detail=False)
+            found = patiently(self._url(folder), lambda: self.fs.ls(self.path(folder), detail=False))
         except FileNotFoundError:
             return []
         names = {str(path).rstrip("/").rpartition("/")[2] for path in found}
         return sorted(name for name in names if not name.startswith(".tmp-"))
 
     def create(self, key: str, data: bytes) -> bool:
-        """Put `data` at `key` unless something is there. True when this call wrote it."""
+        """Put `data` at `key` unless something is there. True when this call wrote it. MachineFault as in `get`.
+
+        After a time-out the put is tried again, and then it may be its own first try that it finds: False is not
+        always another writer.
+        """
         if self.local:
-            return _link_new(Path(self.path(key)), data)
+            return patiently(self._url(key), lambda: _link_new(Path(self.path(key)), data))
+        return patiently(self._url(key), lambda: self._put_new(key, data))
+
+    def _put_new(self, key: str, data: bytes) -> bool:
         try:
             self.fs.pipe_file(self.path(key), data, mode="create")
         except FileExistsError:
@@ -60,10 +80,13 @@ class Store:
             return False
         return True
 
+    def _url(self, key: str) -> str:
+        return f"{self.url}/{key}"
+
     def replace(self, key: str, data: bytes) -> None:
         """Put `data` at `key` whatever is there: for summaries (run.json, README.md, heartbeat/) only."""
         if not self.local:
-            self.fs.pipe_file(self.path(key), data)
+            patiently(self._url(key), lambda: self.fs.pipe_file(self.path(key), data))
             return
         path = Path(self.path(key))
         os.replace(_write_beside(path, data), path)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import ray
 import soundfile
-from bundle import make_bundle
 from numpy.typing import NDArray
 
+from bundle import make_bundle
 from spire_ray import resources
 
 RATE = 16_000

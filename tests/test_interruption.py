@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+
 from conftest import RATE, sound
 
 SHARDS = 6

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-from conftest import SECONDS, sound
 from safetensors.torch import load_file
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
+from conftest import SECONDS, sound
 from spire_ray.cli import main
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -35,7 +35,7 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def reference_units(audio: Path, bundle: Path) -> list[int]:
-    """Units as SPIRE defines them, by transformers, one utterance at a time: layer 3 here, nearest centroid, collapsed."""
+    """Units as SPIRE defines them, by transformers, one utterance at a time: layer, nearest centroid, collapsed."""
     samples, rate = soundfile.read(audio, dtype="float32")
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(bundle / "encoder")
     values = extractor(samples, sampling_rate=rate, return_tensors="pt").input_values
@@ -75,9 +75,7 @@ def test_units_are_those_of_transformers_one_utterance_at_a_time(done: Path, cor
     assert compared == len(SECONDS)
 
 
-def test_the_broken_file_is_named_and_costs_nobody_else_a_row(
-    done: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_broken_file_is_named_and_costs_nobody_else_a_row(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     failed = {table: [row for row in rows(done, table) if row["error"]] for table in ("units", "transcripts")}
     assert [row["utterance_id"] for row in failed["units"]] == ["speaker1/broken.wav"]
     assert failed["units"][0]["error"].startswith("unreadable: ")
@@ -167,9 +165,7 @@ def test_another_checkpoint_shares_the_units_from_another_out(
     assert "exists" in capsys.readouterr().err
 
 
-def test_retry_mends_what_was_mended_and_touches_no_old_part(
-    mended: Path, bundle: Path, tmp_path: Path
-) -> None:
+def test_retry_mends_what_was_mended_and_touches_no_old_part(mended: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ["speech-to-text", str(mended), str(out), "--checkpoint", str(bundle), "--languages", "de"]
     assert main([*command, "--max-tokens", "4"]) == 0
@@ -179,13 +175,17 @@ def test_retry_mends_what_was_mended_and_touches_no_old_part(
 
     after = contents(out)
     assert all(after[path] == was for path, was in before.items() if path.endswith(".parquet"))
-    added = sorted(Path(path).relative_to(out).as_posix() for path in after.keys() - before.keys() if "runs/" not in path)
+    added = sorted(
+        Path(path).relative_to(out).as_posix() for path in after.keys() - before.keys() if "runs/" not in path
+    )
     assert added == [f"{table}/part-00000.r1.parquet" for table in ("transcripts", "translations", "units")]
     for table in ("units", "transcripts", "translations"):
         fine = [row["utterance_id"] for row in rows(out, table) if row["error"] is None]
         assert sorted(fine) == sorted(set(fine))
         assert len(fine) == len(SECONDS) + 1
-    mended_row = next(row for row in rows(out, "units") if row["utterance_id"] == "speaker1/broken.wav" and row["units"])
+    mended_row = next(
+        row for row in rows(out, "units") if row["utterance_id"] == "speaker1/broken.wav" and row["units"]
+    )
     assert mended_row["units"] == reference_units(mended / "speaker1" / "broken.wav", bundle)
 
     assert main(["retry", str(out)]) == 0
