@@ -103,36 +103,6 @@ def check_languages(checkpoint: Checkpoint, languages: Iterable[str]) -> None:
             )
 
 
-def check_tokenizer(checkpoint: Checkpoint, tokenizer: Any, num_units: int | None = None) -> int:
-    """How many units `tokenizer` has (0 for a text checkpoint), once it fits the checkpoint and its codebook.
-
-    Unit i must be the character chr(0xF0000 + i) and the token `unit_offset + i`, for every i below `num_units` (by
-    default as many as there are), and the LLM must have a row for every token. UserError otherwise.
-    """
-    where = f"the tokenizer of {checkpoint.name}"
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    rows = int(read_json(_llm_folder(checkpoint) / "config.json")["vocab_size"])
-    if max(vocabulary.values()) >= rows:
-        raise UserError(f"{where} has token {max(vocabulary.values())}, but the model only {rows} rows (vocab_size)")
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"{where} has no end-of-text token (eos_token)")
-    if not checkpoint.speech or checkpoint.unit_offset is None:
-        return 0
-    offset, found = checkpoint.unit_offset, _count_units(vocabulary)
-    if checkpoint.name in NAMED:
-        num_units = num_units or SPIRE_UNITS
-    if found == 0 or found < (num_units or 1):
-        raise UserError(f"{where} has {found} units from U+F0000 on, but {num_units or 'some'} are needed")
-    for unit in range(num_units or found):
-        token = vocabulary[chr(FIRST_CODE_POINT + unit)]
-        if token != offset + unit:
-            raise UserError(f"{where} has unit {unit} as token {token}, not {offset + unit} (unit_offset {offset})")
-    first = chr(FIRST_CODE_POINT)
-    if tokenizer(first, add_special_tokens=False)["input_ids"][-1] != offset or tokenizer.decode([offset]) != first:
-        raise UserError(f"{where} does not keep the character U+F0000 as the one token {offset}")
-    return num_units or found
-
-
 def context_length(llm: Path) -> int:
     """How many tokens prompt and answer may have together. UserError when the model's config does not say."""
     positions = read_json(llm / "config.json").get("max_position_embeddings")
@@ -211,10 +181,7 @@ def _bundle(name: str, folder: Path, need: Collection[Part]) -> Checkpoint:
 def _plain_llama(name: str, folder: Path, need: Collection[Part]) -> Checkpoint:
     """A Llama fine-tuned on SPIRE's units, or on text alone when its tokenizer has none."""
     _check_llm(folder)
-    tokens = read_json(folder / "tokenizer.json")
-    # Units are pieces of the model's vocabulary or added tokens, as whoever extended the tokenizer liked.
-    vocabulary = dict(tokens["model"]["vocab"]) | {token["content"]: token["id"] for token in tokens["added_tokens"]}
-    offset = vocabulary.get(chr(FIRST_CODE_POINT))
+    offset = _vocabulary(folder).get(chr(FIRST_CODE_POINT))
     chat = (folder / "chat_template.jinja").is_file()
     if not chat and (folder / "tokenizer_config.json").is_file():
         chat = bool(read_json(folder / "tokenizer_config.json").get("chat_template"))
@@ -232,24 +199,22 @@ def _plain_llama(name: str, folder: Path, need: Collection[Part]) -> Checkpoint:
     )
 
 
-def _count_units(vocabulary: dict[str, int]) -> int:
-    count = 0
-    while chr(FIRST_CODE_POINT + count) in vocabulary:
-        count += 1
-    return count
+def _vocabulary(folder: Path) -> dict[str, int]:
+    if not (folder / "tokenizer.json").is_file():  # a sentencepiece model alone
+        from transformers import AutoTokenizer
 
-
-def _llm_folder(checkpoint: Checkpoint) -> Path:
-    if checkpoint.llm is None:
-        raise ValueError("the checkpoint was resolved without its llm")
-    return checkpoint.llm
+        return dict(AutoTokenizer.from_pretrained(folder).get_vocab())
+    tokens = read_json(folder / "tokenizer.json")
+    # Units are pieces of the model's vocabulary or added tokens, as whoever extended the tokenizer liked.
+    return dict(tokens["model"]["vocab"]) | {token["content"]: token["id"] for token in tokens["added_tokens"]}
 
 
 def _check_llm(folder: Path) -> None:
     """UserError unless `folder` holds a whole Llama: its config, its tokenizer, every byte of its safetensors."""
-    for name in ("config.json", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}: a checkpoint folder needs one")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} has no config.json: a checkpoint folder needs one")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        raise UserError(f"{folder} has neither tokenizer.json nor tokenizer.model: a checkpoint folder needs one")
     architectures = read_json(folder / "config.json").get("architectures")
     if architectures != ["LlamaForCausalLM"]:
         raise UserError(f"{folder / 'config.json'} is of {architectures}, not LlamaForCausalLM")

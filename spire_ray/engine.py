@@ -62,6 +62,16 @@ def start_engine(llm: Path, settings: EngineSettings) -> Any:
     from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    arguments = engine_arguments(llm, settings)
+    try:
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, enable_log_requests=False))
+    except (RuntimeError, ValueError, OSError, KeyError, AssertionError) as fault:
+        reason = " ".join(str(fault).split())[:300]
+        raise MachineFault(f"vLLM did not start with {llm} on {settings.device}: {reason}") from fault
+
+
+def engine_arguments(llm: Path, settings: EngineSettings) -> dict[str, Any]:
+    """The arguments of an engine over the folder `llm`, such as `vllm.LLM` takes them too."""
     arguments: dict[str, Any] = {
         "model": str(llm),
         "dtype": settings.dtype,
@@ -73,7 +83,6 @@ def start_engine(llm: Path, settings: EngineSettings) -> Any:
         "generation_config": "vllm",  # not the checkpoint's: it may ask for sampling
         "tensor_parallel_size": settings.tensor_parallel_size,
         "disable_log_stats": True,
-        "enable_log_requests": False,
     }
     chosen = {
         "max_num_batched_tokens": settings.max_num_batched_tokens,
@@ -86,11 +95,7 @@ def start_engine(llm: Path, settings: EngineSettings) -> Any:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
     else:
         arguments.setdefault("kv_cache_memory_bytes", max(CPU_KV_BYTES, full_context_bytes(llm, settings.dtype)))
-    try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-    except (RuntimeError, ValueError, OSError, KeyError, AssertionError) as fault:
-        reason = " ".join(str(fault).split())[:300]
-        raise MachineFault(f"vLLM did not start with {llm} on {settings.device}: {reason}") from fault
+    return arguments
 
 
 def set_environment(settings: EngineSettings) -> None:

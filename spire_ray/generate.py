@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from spire_ray.checkpoints import Checkpoint, check_languages, check_tokenizer, context_length, on_this_machine
+from spire_ray.checkpoints import Checkpoint, check_languages, context_length, on_this_machine
 from spire_ray.engine import EngineSettings, greedy, set_environment, start_engine, stop_token_ids
 from spire_ray.errors import MachineFault, UserError
 from spire_ray.prompts import Example, Prompts, Variant
 from spire_ray.tables import SOURCES, TRANSCRIPTS, TRANSLATIONS, error, from_rows, nest, unnest
+from spire_ray.vocabulary import check_tokenizer
 
 __all__ = ["EngineSettings", "GenerateText", "TextTasks", "check_tasks"]
 

@@ -65,7 +65,7 @@ def units_to_text(
     engines = engine_pool(driver.cluster)
     flag = driver.stop.flag
     first, settings = load
-    engine = replace(EngineSettings.for_device(engines.device), dtype=generation.dtype or "auto")
+    engine = replace(EngineSettings.for_device(engines.device), dtype=generation.settled_dtype)
     generate = {"flag": flag, "checkpoint": generation.checkpoint, "tasks": generation.tasks, "engine": engine}
     commit = {"out": out, "tables": generation.tables, "fingerprint": fingerprint}
 

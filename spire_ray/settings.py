@@ -66,6 +66,13 @@ class Generation:
         """The tables it fills, in the order they are committed: the last one marks a shard as done."""
         return ["translations"] * bool(self.tasks.languages) + ["transcripts"] * self.tasks.transcripts
 
+    @property
+    def settled_dtype(self) -> str:
+        """Its dtype. ValueError before `settled`: vLLM's own default would make bfloat16 of float32."""
+        if self.dtype is None:
+            raise ValueError("the dtype is not settled")
+        return self.dtype
+
     def settled(self, dtype: str) -> "Generation":
         """With `dtype` where none was asked for, as in `Encoding.settled`."""
         return replace(self, dtype=self.dtype or dtype)

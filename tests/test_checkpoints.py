@@ -22,13 +22,13 @@ from bundle import make_bundle, make_tokenizer
 from spire_ray.checkpoints import (
     Checkpoint,
     check_languages,
-    check_tokenizer,
     context_length,
     on_this_machine,
     resolve,
     revision_of,
 )
 from spire_ray.errors import MachineFault, UserError
+from spire_ray.vocabulary import check_tokenizer
 
 ALL = ("en", "de", "fr", "nl", "it", "es", "pt", "ko", "ru", "zh")
 
@@ -280,7 +280,12 @@ for asked in sys.argv[1:]:
 def resolve_apart(endpoint: str, home: Path, *asked: str) -> list[str]:
     """What `resolve` gives in a fresh process, where the hub's client reads its endpoint from the environment."""
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "SPIRE_RAY_CACHE": str(home / "spire")}
-    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
+    environment |= {
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
     command = [sys.executable, "-c", RESOLVE, *asked]
     child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr

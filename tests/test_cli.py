@@ -150,4 +150,4 @@ def test_a_published_kmeans_pickle_becomes_a_codebook(tmp_path: Path, capsys: py
     assert "sha256" in capsys.readouterr().out
     centroids = load_file(target)["centroids"].numpy()
     assert np.array_equal(centroids, fitted.cluster_centers_.astype(np.float32))
-    assert "exists" in refused(capsys, "convert-codebook", tmp_path / "kmeans_model", target)
+    assert "already there" in refused(capsys, "convert-codebook", tmp_path / "kmeans_model", target)
