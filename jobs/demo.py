@@ -39,21 +39,20 @@ def main() -> int:
 
 
 def _show(joined: Path) -> None:
-    table = Table(title="Real human speech, random weights: the text means nothing, the path it took is the real one")
-    for column in ("clip", "seconds", "units", "what was said", "transcript", *LANGUAGES):
-        table.add_column(column, overflow="fold")
+    table = Table(title="Real human speech; random weights, so the text means nothing: its way here is the real one")
+    for column in ("clip", "s", "what was said", "units", "transcript", *LANGUAGES):
+        table.add_column(column, no_wrap=True)
     for row in pq.read_table(joined).slice(0, SHOWN).to_pylist():
         texts = {translation["language"]: translation["text"] for translation in row["translations"]}
-        said, heard = row["reference"], row["transcript"]
-        table.add_row(
-            row["id"],
-            f"{row['duration_s']:.1f}",
-            str(len(row["units"])),
-            said,
-            *(text[:40] for text in (heard, *(texts[language] for language in LANGUAGES))),
-        )
-    Console().print(table)
+        texts_shown = [_cut(text) for text in (row["transcript"], *(texts[language] for language in LANGUAGES))]
+        seconds, units = f"{row['duration_s']:.1f}", str(len(row["units"]))
+        table.add_row(_cut(row["id"]), seconds, _cut(row["reference"], 34), units, *texts_shown)
+    Console(width=134).print(table)
     print(f"All of it: {joined} (one row per utterance) and the tables in {FOLDER / 'out'}.")
+
+
+def _cut(text: str, chars: int = 18) -> str:
+    return text if len(text) <= chars else f"{text[: chars - 1]}…"
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class SourceUnavailable(Exception):
 
 
 def fetch(folder: Path, clips: int) -> Path:
-    """Write up to `clips` utterances under `folder` and return the manifest (audio_filepath, text, id a line).
+    """Write up to `clips` utterances under `folder` and return the NeMo-style manifest.
 
     The same clips every time; a second call finds the manifest and does nothing. UserError when no source can be had.
     """
@@ -90,7 +90,8 @@ def _write_clip(folder: Path, clip: Clip) -> str:
     path.parent.mkdir(exist_ok=True)
     soundfile.write(path, clip.samples, SAMPLE_RATE, subtype="PCM_16")
     relative = path.relative_to(folder).as_posix()
-    return json.dumps({"audio_filepath": relative, "text": clip.text, "id": clip.id}) + "\n"
+    seconds = len(clip.samples) / SAMPLE_RATE
+    return json.dumps({"audio_filepath": relative, "duration": seconds, "text": clip.text, "id": clip.id}) + "\n"
 
 
 def debian_prompts(scratch: Path, clips: int) -> list[Clip]:

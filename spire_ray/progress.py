@@ -22,6 +22,7 @@ class Progress:
     shards: int  # to do in this run
     total_s: float  # audio of the whole plan; 0 where it is not known
     done_s: float = 0.0  # audio committed before this run
+    estimated: bool = False  # whether some of the durations are guessed from sizes
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     summaries: int = 0
     utterances: int = 0
@@ -41,7 +42,7 @@ class Progress:
     def of(cls, stage: str, plan: Plan, shards: Sequence[Shard]) -> "Progress":
         """For the work on `shards` of `plan`."""
         total, to_do = sum(plan.shard_seconds), sum(shard.seconds for shard in shards)
-        return cls(stage, len(shards), total_s=total, done_s=total - to_do)
+        return cls(stage, len(shards), total, total - to_do, estimated=plan.unknown_durations > 0)
 
     def add(self, summary: Summary) -> None:
         """Count a shard that has committed, and show it."""
@@ -77,7 +78,7 @@ class Progress:
         """The line a person reads."""
         hours = f"{(self.done_s + self.audio_s) / 3600:.2f}"
         if self.total_s:
-            hours += f" of {self.total_s / 3600:.2f}"
+            hours += f" of {'about ' if self.estimated else ''}{self.total_s / 3600:.2f}"
         errors = sum(self.errors.values())
         parts = [f"{self.stage}  {hours} h", f"{self.summaries} of {self.shards} shards"]
         if self.audio_s:

@@ -1,7 +1,11 @@
 """Ray on one machine or a cluster, and how many actors of which size its GPUs and CPUs carry."""
 
+import logging
 import os
-import warnings
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +15,6 @@ os.environ.setdefault("OTEL_SDK_DISABLED", "true")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # Ray prints an error for each restartable actor of Ray Data (ray issue 53727), into the live line.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-
-import logging
 
 import ray
 
@@ -49,12 +51,29 @@ def connect(address: str | None) -> dict[str, float]:
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
         }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # FutureWarning on accelerator variables, of no use to a user
+    with _quiet():
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="spire_ray", **settings)
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return of_this_cluster()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back what Ray's start prints, unless it fails: its C++ part writes to the descriptor itself."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def of_this_cluster() -> dict[str, float]:

@@ -25,6 +25,7 @@ from transformers import (
     LlamaTokenizer,
     Wav2Vec2FeatureExtractor,
 )
+from transformers.utils import logging
 
 LANGUAGES = ("en", "de", "fr", "nl", "it", "es", "pt", "ko", "ru", "zh")
 FIRST_UNIT = 0xF0000
@@ -69,6 +70,7 @@ def make_bundle(
     llm_width: a multiple of `head_dim`, for which vLLM's CPU attention takes 32, 64, 80, 96, 112, 128 and more.
     end_bias: how easily an answer ends: 1000 at once, 60 after some 15 tokens, 40 within 64 or not, -10000 never.
     """
+    logging.disable_progress_bar()  # for a few megabytes
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     layer = layer or max(1, encoder_layers - 1)
