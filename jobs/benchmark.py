@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 import tempfile
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,14 @@ def main() -> int:
 
     one = measurements.add_parser("overhead", help="the whole job against the sum of its bare parts, on CPUs")
     one.add_argument("--minutes", type=float, default=benchmark_overhead.MINUTES, help="of speech (%(default)g)")
-    one.set_defaults(measure=_overhead)
     _file_options(one)
+    one.set_defaults(measure=_overhead)
 
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.work_dir) as folder:
-        report: dict[str, Any] = {"measurement": options.measurement, "date": time.strftime("%Y-%m-%d")}
-        code, measured = options.measure(options, Path(folder))
+        report, code = options.measure(options, Path(folder))
     if options.json:
-        options.json.write_text(json.dumps(report | measured, indent=2) + "\n")
+        options.json.write_text(json.dumps({"measurement": options.measurement, **report}, indent=2) + "\n")
     return int(code)
 
 
@@ -40,25 +39,42 @@ def _file_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--work-dir", type=Path, metavar="DIR", help="where models, sound and tables go meanwhile")
 
 
-def _overhead(options: argparse.Namespace, folder: Path) -> tuple[int, dict[str, Any]]:
-    report = benchmark_overhead.run(options.minutes, folder)
-    hardware, parameters, texts = report["hardware"], report["parameters"], report["texts"]
-    _say(f"{hardware['processor']}, {report['threads']['encode']} cores, load {report['load_before']} before")
-    _say(", ".join(f"{name} {version}" for name, version in sorted(report["versions"].items())))
-    _say(f"encoder {parameters['encoder'] / 1e6:.1f}M parameters, LLM {parameters['llm'] / 1e6:.1f}M, float32")
-    corpus = report["corpus"]
-    _say(f"{corpus['minutes']:g} minutes of speech, {corpus['utterances']} utterances, {report['shards']} shards")
-    _say()
-    _table(report["rows"])
-    return (1 if report["units_differ"] else 0), report
+def _overhead(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    report = benchmark_overhead.measure(options.minutes, folder)
+    corpus, parameters, texts = report["corpus"], report["parameters"], report["texts"]
+    _print_machine(report)
+    print(f"cores   {report['threads']['encode']} to each part; load {report['load_before']} before")
+    print(f"models  random, float32: encoder {parameters['encoder']:,} parameters, LLM {parameters['llm']:,}")
+    print(
+        f"corpus  synthetic, {corpus['minutes']:.1f} minutes, {corpus['utterances']} utterances, {corpus['shards']} shards, "
+        f"{corpus['requests']} requests, {corpus['prompt_tokens']:,} prompt and {corpus['generated_tokens']:,} generated tokens"
+    )
+    print()
+    _print_table(report["rows"], {"name": "", "seconds": "seconds", "rtfx": "RTFx", "ratio": "of bare"})
+    print()
+    print(f"job / bare: {report['ratio']:.3f} (target: at most {benchmark_overhead.TARGET})")
+    started = ", ".join(f"{seconds:.0f} s until {name}" for name, seconds in report["job_startup_seconds"].items())
+    print(f"not counted: the job took {report['job_wall_seconds']:.0f} s in all; its models were ready after {started}")
+    print(f"units: {len(report['units_differ'])} of {corpus['utterances']} utterances differ from the bare loop's")
+    print(f"texts: {texts['equal']} of {texts['of']} equal those of LLM.generate")
+    return report, 1 if report["units_differ"] else 0
 
 
-def _table(rows: list[dict[str, Any]]) -> None:
-    pass
+def _print_machine(report: Mapping[str, Any]) -> None:
+    hardware, versions = report["hardware"], sorted(report["versions"].items())
+    print(f"date    {report['date']}")
+    print(f"machine {hardware['processor']}, {hardware['cpus']:g} CPUs, {hardware['gpus']:g} GPUs")
+    print(f"with    {', '.join(f'{name} {version}' for name, version in versions)}")
 
 
-def _say(line: str = "") -> None:
-    print(line)
+def _print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """A Markdown table of `columns` (key: heading); a key that a row lacks is an empty cell."""
+    cells = [list(columns.values()), *([str(row.get(key, "")) for key in columns] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(columns))]
+    lines = [[f"{text:{'>' if i else '<'}{widths[i]}}" for i, text in enumerate(line)] for line in cells]
+    lines.insert(1, [("-" * (width - 1) + ":") if i else "-" * width for i, width in enumerate(widths)])
+    for line in lines:
+        print(f"| {' | '.join(line)} |")
 
 
 if __name__ == "__main__":
