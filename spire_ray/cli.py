@@ -131,6 +131,19 @@ def _text_options(one: argparse.ArgumentParser, languages_required: bool = False
         help=f"target languages, ISO 639-1{none}",
     )
     group.add_argument("--max-tokens", type=_positive(int), default=256, metavar="N", help="longest answer (256)")
+    group.add_argument(
+        "--beam",
+        type=_positive(int),
+        default=1,
+        metavar="N",
+        help="beam search; 4 costs 6 to 10 times as much (1: greedy)",
+    )
+    engine = one.add_argument_group("engine")
+    engine.add_argument("--quantization", choices=["fp8"], help="of the weights, on GPUs (none)")
+    engine.add_argument("--tensor-parallel", type=_positive(int), default=1, metavar="N", help="GPUs to one engine (1)")
+    engine.add_argument(
+        "--deterministic", action="store_true", help="an answer does not depend on what else is in the engine; slower"
+    )
 
 
 def _translation_options(one: argparse.ArgumentParser) -> None:

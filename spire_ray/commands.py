@@ -11,11 +11,11 @@ from spire_ray.cache import cached_codebook, convert_in_child
 from spire_ray.checkpoints import resolve
 from spire_ray.errors import UserError
 from spire_ray.export import export as write_export
-from spire_ray.generate import TextTasks
 from spire_ray.hub import ENCODER, fetch_codebook, fetch_encoder
 from spire_ray.run import AudioOptions
-from spire_ray.settings import Encoding
+from spire_ray.settings import Encoding, EngineOptions
 from spire_ray.show import print_run
+from spire_ray.tasks import TextTasks
 
 SPIRE_LAYER = 22
 
@@ -23,7 +23,13 @@ SPIRE_LAYER = 22
 def speech_to_text(options: argparse.Namespace) -> None:
     """CORPUS to units, transcripts and translations."""
     run.speech_to_text(
-        options.corpus, options.out, options.checkpoint, _tasks(options), _audio(options), options.address
+        options.corpus,
+        options.out,
+        options.checkpoint,
+        _tasks(options),
+        _audio(options),
+        options.address,
+        _engine(options),
     )
     print_run(options.out, Console())
 
@@ -36,7 +42,7 @@ def tokenize(options: argparse.Namespace) -> None:
 
 def generate(options: argparse.Namespace) -> None:
     """Units to transcripts and translations."""
-    run.generate(options.out, options.to, options.checkpoint, _tasks(options), options.address)
+    run.generate(options.out, options.to, options.checkpoint, _tasks(options), options.address, _engine(options))
     print_run(options.to or options.out, Console())
 
 
@@ -48,8 +54,9 @@ def translate(options: argparse.Namespace) -> None:
         transcripts=False,
         source_language=options.source_language,
         max_tokens=options.max_tokens,
+        beam=options.beam,
     )
-    run.translate(options.corpus, options.out, options.checkpoint, tasks, options.address)
+    run.translate(options.corpus, options.out, options.checkpoint, tasks, options.address, _engine(options))
     print_run(options.out, Console())
 
 
@@ -84,7 +91,12 @@ def _tasks(options: argparse.Namespace) -> TextTasks:
         method=options.translate,
         prompt_variant=options.prompt_variant,
         max_tokens=options.max_tokens,
+        beam=options.beam,
     )
+
+
+def _engine(options: argparse.Namespace) -> EngineOptions:
+    return EngineOptions(options.quantization, options.deterministic, options.tensor_parallel)
 
 
 def _audio(options: argparse.Namespace) -> AudioOptions:

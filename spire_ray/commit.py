@@ -29,6 +29,7 @@ class Summary:
     busy_s: float  # inside the model's stage
     prompt_tokens: int = 0
     cached_tokens: int = 0  # of the prompt tokens, found in the prefix cache
+    shareable_tokens: int = 0  # of the prompt tokens, those that could be
     generated_tokens: int = 0
 
 
@@ -45,6 +46,7 @@ _SUMMARY = pa.schema(
         ("busy_s", pa.float64()),
         ("prompt_tokens", pa.int64()),
         ("cached_tokens", pa.int64()),
+        ("shareable_tokens", pa.int64()),
         ("generated_tokens", pa.int64()),
     ]
 )
@@ -73,7 +75,7 @@ class CommitText:
     """Units to text ends here: translations first, transcripts last, since the last of `tables` marks a shard as done.
 
     Input columns: shard, attempt, transcripts (TRANSCRIPTS), translations (TRANSLATIONS), audio_seconds,
-    generate_seconds, cached_tokens, ready_at. Output columns: those of `Summary`.
+    generate_seconds, cached_tokens, shareable_tokens, ready_at. Output columns: those of `Summary`.
     """
 
     def __init__(self, out: StoreAt, tables: Sequence[str], fingerprint: str) -> None:
@@ -112,8 +114,9 @@ def _summary(row: pa.Table, rows: pa.Table, audio_s: float, busy_column: str) ->
         for name in ("prompt_tokens", "generated_tokens")
         if name in rows.schema.names
     }
-    if "cached_tokens" in row.schema.names:
-        tokens["cached_tokens"] = row.column("cached_tokens")[0].as_py()
+    for name in ("cached_tokens", "shareable_tokens"):
+        if name in row.schema.names:
+            tokens[name] = row.column(name)[0].as_py()
     summary = Summary(
         shard=shard,
         attempt=attempt,

@@ -5,87 +5,44 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from spire_ray.checkpoints import Checkpoint, check_languages, context_length, on_this_machine
-from spire_ray.engine import EngineSettings, greedy, set_environment, start_engine, stop_token_ids
-from spire_ray.errors import MachineFault, UserError
-from spire_ray.prompts import Example, Prompts, Variant
-from spire_ray.tables import SOURCES, TRANSCRIPTS, TRANSLATIONS, error, from_rows, nest, unnest
+from spire_ray import beam
+from spire_ray.answers import (
+    STOP_STRINGS,
+    Answer,
+    flagged,
+    read_answer,
+    shareable,
+    transcripts_table,
+    translations_table,
+)
+from spire_ray.checkpoints import Checkpoint, context_length, on_this_machine
+from spire_ray.engine import EngineSettings, greedy, next_token, set_environment, start_engine, stop_token_ids
+from spire_ray.errors import MachineFault
+from spire_ray.isolation import Key, Room, Strikes, Verdict
+from spire_ray.prompts import Prompts
+from spire_ray.shards import StoreAt, shard_of
+from spire_ray.tables import SOURCES, TRANSCRIPTS, error, nest, unnest
+from spire_ray.tasks import TextTasks, check_tasks
 from spire_ray.vocabulary import check_tokenizer
 
-__all__ = ["EngineSettings", "GenerateText", "TextTasks", "check_tasks"]
+__all__ = ["STOP_STRINGS", "EngineSettings", "GenerateText", "TextTasks", "check_tasks"]
 
-Method = Literal["direct", "self-cascade", "multi-turn", "text"]
 Units = NDArray[np.int16]
-# The authors' stop strings that no single token spells; a newline, which one does, is here for the tokens around it.
-STOP_STRINGS = ("\n", "\\n", "<\\s>", "<END>")
-TRUNCATED = "truncated"
 ENGINE_ANSWERS_S = 120  # between two steps, of under a second each
 
 
-@dataclass(frozen=True)
-class TextTasks:
-    """What is generated for every utterance."""
-
-    languages: tuple[str, ...] = ()  # to translate into, ISO 639-1
-    method: Method = "direct"  # how: from the speech, from its transcript, after its transcript, or of text
-    transcripts: bool = True  # whether the transcripts are wanted for themselves
-    source_language: str = "en"  # what is spoken; of a text row that does not name its own
-    prompt_variant: Variant = "no-space"
-    max_tokens: int = 256  # generated per answer
-    examples: Mapping[tuple[str, str], tuple[Example, ...]] = field(default_factory=dict)  # five-shot, by language pair
-    seed: int = 0  # which five of the examples
-
-    @property
-    def requests(self) -> int:
-        """How many prompts an utterance has."""
-        return len(self.languages) + (self.transcripts or self.method in ("self-cascade", "multi-turn"))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The generated columns of a text row, and how many of its prompt's tokens were in the prefix cache."""
-
-    text: str | None = None
-    finish_reason: str | None = None
-    avg_logprob: float | None = None  # over the generated tokens, the one that ends them among them
-    prompt_tokens: int = 0
-    generated_tokens: int = 0
-    flags: tuple[str, ...] = ()
-    error: str | None = None
-    cached_tokens: int = 0
-
-
-def check_tasks(checkpoint: Checkpoint, tasks: TextTasks) -> None:
-    """UserError unless `checkpoint` can do `tasks`."""
-    check_languages(checkpoint, tasks.languages)
-    if tasks.requests == 0:
-        raise UserError("nothing to generate: ask for transcripts or for languages")
-    if tasks.source_language in tasks.languages:
-        raise UserError(f"the source is already in {tasks.source_language!r}: it cannot be translated into it")
-    if len(set(tasks.languages)) < len(tasks.languages):
-        raise UserError(f"a language is asked for twice: {', '.join(tasks.languages)}")
-    if tasks.method == "text" and tasks.transcripts:
-        raise UserError("text has no transcripts: they are made of speech")
-    if tasks.method != "text" and not checkpoint.speech:
-        raise UserError(f"{checkpoint.name} translates text, not speech")
-    if tasks.method == "multi-turn" and checkpoint.prompt_style == "raw":
-        raise UserError(f"multi-turn translation needs a chat template, which {checkpoint.name} does not have")
-    if tasks.max_tokens < 1:
-        raise UserError(f"max_tokens is {tasks.max_tokens}, but at least 1 is needed")
-
-
 class GenerateText:
-    """The generation actor: greedy, with SPIRE's prompts and stops.
+    """The generation actor: SPIRE's prompts and stops, greedy or by beam search.
 
     All requests of an utterance are submitted side by side, its transcript first, so that the speech they begin with is
     prefilled once (192x real time instead of 77x for ten tasks on an H100). Utterances are let in as the engine has
@@ -93,15 +50,25 @@ class GenerateText:
 
     Input columns: shard, attempt, utterances (SOURCES).
     Output columns: shard, attempt, transcripts (TRANSCRIPTS; empty when not asked for), translations (TRANSLATIONS),
-    audio_seconds float64, generate_seconds float64, cached_tokens int64 (prompt tokens found in the prefix cache).
+    audio_seconds float64, generate_seconds float64, cached_tokens int64 (prompt tokens found in the prefix cache),
+    shareable_tokens int64 (those that could be, had nothing been evicted or still been computed).
 
-    An answer that its literal stop string ends has finish_reason `stop`. A prompt that leaves less than `max_tokens` of
-    the context is not generated from (`context_overflow`), so that every answer had the same room. The transcript that
-    a translation needs hands its error on.
+    Rows carry quality.FLAGS. A prompt that leaves less than `max_tokens` of the context is not generated from
+    (`context_overflow`), so that every answer had the same room. The transcript that a translation needs hands its
+    error on. Silence (a speech_ratio of 0) is not sent: a model asked for its words invents some.
     """
 
-    def __init__(self, checkpoint: Checkpoint, tasks: TextTasks, engine: EngineSettings | None = None) -> None:
-        """Loads tokenizer and engine. UserError for tasks that do not fit, MachineFault when it does not start."""
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tasks: TextTasks,
+        engine: EngineSettings | None = None,
+        strikes: StoreAt | None = None,
+    ) -> None:
+        """Loads tokenizer and engine. UserError for tasks that do not fit, MachineFault when it does not start.
+
+        strikes: the run in which deaths of the engine are recorded; None: an utterance that kills it always will.
+        """
         check_tasks(checkpoint, tasks)
         checkpoint = on_this_machine(checkpoint)
         if checkpoint.llm is None:
@@ -123,116 +90,170 @@ class GenerateText:
             seed=tasks.seed,
         )
         self.context = context_length(checkpoint.llm)
-        self.sampling = greedy(tasks.max_tokens, stop_token_ids(checkpoint.llm, self.tokenizer))
+        self.ends = stop_token_ids(checkpoint.llm, self.tokenizer)
+        self.sampling = greedy(tasks.max_tokens, self.ends)
+        if tasks.beam > 1:
+            width = beam.candidates(tasks.beam, self.ends)
+            self.sampling = next_token(width)
+            settings = replace(settings, max_logprobs=max(width, settings.max_logprobs))
         # Twice what a step takes, so that a step is full while finished utterances are replaced.
-        self.room = asyncio.Semaphore(max(1, 2 * settings.max_num_seqs // tasks.requests))
+        self.room = Room(max(1, 2 * settings.max_num_seqs // (tasks.requests * tasks.beam)))
+        self.strikes = Strikes(strikes.open()) if strikes else None
+        self.deterministic = settings.deterministic
         self.engine = start_engine(checkpoint.llm, settings)
+        self.block = settings.block_size or int(self.engine.vllm_config.cache_config.block_size)
 
     async def __call__(self, row: pa.Table) -> pa.Table:
         """A shard's SOURCES to its text. The process ends when the engine has died."""
         started = time.perf_counter()
+        shard, attempt = shard_of(row)
         sources = unnest(row, "utterances", SOURCES).sort_by("utterance_id")
         units = _units_of(sources)
         utterances = sources.drop_columns(["units"]).to_pylist()
+        ids = [source["utterance_id"] for source in utterances]
+        verdict = await asyncio.to_thread(self.strikes.verdict) if self.strikes else Verdict()
+        keys = [(shard, attempt, id_) for id_ in ids]
         try:
             # vLLM asks its engine this once and keeps the answer; that of a dead engine would never come.
             await asyncio.wait_for(self.engine.get_supported_tasks(), ENGINE_ANSWERS_S)
-            answers = await asyncio.gather(*(self._utterance(*each) for each in zip(utterances, units, strict=True)))
+            asked = (self._utterance(*each, verdict) for each in zip(keys, utterances, units, strict=True))
+            answers = await asyncio.gather(*asked)
         except BaseException as fault:
-            _die_with_the_engine(fault)
+            self._die_with_the_engine(fault)
             raise
+        wanted = self.tasks.transcripts
         made = nest(
-            row.column("shard")[0].as_py(),
-            row.column("attempt")[0].as_py(),
-            transcripts=_transcripts(sources, answers) if self.tasks.transcripts else TRANSCRIPTS.empty_table(),
-            translations=_translations(sources, answers, self.tasks),
+            shard,
+            attempt,
+            transcripts=transcripts_table(ids, answers) if wanted else TRANSCRIPTS.empty_table(),
+            translations=translations_table(ids, answers, self.tasks),
         )
-        cached = sum(answer.cached_tokens for of_one in answers for answer in of_one.values())
-        made = made.append_column("cached_tokens", pa.array([cached], pa.int64()))
-        heard = pc.sum(sources.column("duration_s")).as_py() or 0.0
-        made = made.append_column("audio_seconds", pa.array([heard], pa.float64()))
-        return made.append_column("generate_seconds", pa.array([time.perf_counter() - started], pa.float64()))
+        figures = {
+            "audio_seconds": pc.sum(sources.column("duration_s")).as_py() or 0.0,
+            "generate_seconds": time.perf_counter() - started,
+            "cached_tokens": sum(answer.cached_tokens for of_one in answers for answer in of_one.values()),
+            "shareable_tokens": sum(answer.shareable_tokens for of_one in answers for answer in of_one.values()),
+        }
+        for name, value in figures.items():
+            made = made.append_column(name, pa.array([value], pa.float64() if "seconds" in name else pa.int64()))
+        return made
 
-    async def _utterance(self, source: Mapping[str, Any], units: Units | None) -> dict[str | None, Answer]:
+    async def _utterance(
+        self, key: Key, source: Mapping[str, Any], units: Units | None, verdict: Verdict
+    ) -> dict[str | None, Answer]:
         """An utterance's answers by target language, its transcript under None."""
-        languages = sorted(self.tasks.languages)
-        if self.tasks.method == "text":
-            text, spoken = source["text"], source["source_language"] or self.tasks.source_language
-            if source["error"] or text is None:
-                failed = Answer(error=source["error"] or error("empty", "no text"))
-                return dict.fromkeys(languages, failed)
-            prompts = {to: partial(self.prompts.translate_text, text, spoken, to) for to in languages}
-            async with self.room:
-                return await self._side_by_side(prompts)
-        if source["error"] or units is None or not units.size:
-            failed = Answer(error=error("no_units", source["error"] or "the units row has none"))
-            return dict.fromkeys([None, *languages], failed)
-        async with self.room:
-            return await self._speech(units, languages)
+        fault = self._fault_of(source, units)
+        if not fault and key in verdict.poison:
+            fault = error("engine_crash", "the engine died with this utterance alone in it")
+        if fault:
+            return dict.fromkeys([None, *self.tasks.languages], Answer(error=fault))
+        async with self.room.entered(key, alone=key in verdict.suspects):
+            answers = await (self._text(source) if units is None else self._speech(units, key[2]))
+        return flagged(answers, source, self.tasks)
 
-    async def _speech(self, units: Units, languages: list[str]) -> dict[str | None, Answer]:
-        transcribe = {None: partial(self.prompts.transcribe, units)}
+    def _fault_of(self, source: Mapping[str, Any], units: Units | None) -> str | None:
+        """Why nothing is asked about an utterance."""
+        if self.tasks.method == "text":
+            fault: str | None = source["error"]
+            return fault or (error("empty", "no text") if source["text"] is None else None)
+        if source["error"] or units is None or not units.size:
+            return error("no_units", source["error"] or "the units row has none")
+        # Its units are there, but of silence; null: nobody looked.
+        return error("silent", "no speech was found in it") if source["speech_ratio"] == 0 else None
+
+    async def _text(self, source: Mapping[str, Any]) -> dict[str | None, Answer]:
+        text, spoken = source["text"], source["source_language"] or self.tasks.source_language
+        prompts = {to: self.prompts.translate_text(text, spoken, to) for to in sorted(self.tasks.languages)}
+        return await self._side_by_side(prompts, [], source["utterance_id"])
+
+    async def _speech(self, units: Units, name: str) -> dict[str | None, Answer]:
+        languages = sorted(self.tasks.languages)
+        first: dict[str | None, list[int]] = {None: self.prompts.transcribe(units)}
         if self.tasks.method == "direct":
-            translate = {to: partial(self.prompts.translate, units, to) for to in languages}
-            return await self._side_by_side((transcribe if self.tasks.transcripts else {}) | translate)
-        answers = await self._side_by_side(transcribe)
+            translate = {to: self.prompts.translate(units, to) for to in languages}
+            return await self._side_by_side((first if self.tasks.transcripts else {}) | translate, [], name)
+        answers = await self._side_by_side(first, [], name)
         heard = answers[None]
         if heard.error or not heard.text:
             # Nothing was said: a prompt without a text would be answered with an invented one.
-            nothing = Answer(error=heard.error) if heard.error else Answer(text="")
+            nothing = Answer(error=heard.error) if heard.error else Answer(text="", finish_reason="stop")
             return answers | dict.fromkeys(languages, nothing)
         if self.tasks.method == "multi-turn":
-            follow = {to: partial(self.prompts.translate_next, units, heard.text, to) for to in languages}
+            ask = partial(self.prompts.translate_next, units, heard.text)
         else:
-            spoken = self.tasks.source_language
-            follow = {to: partial(self.prompts.translate_text, heard.text, spoken, to) for to in languages}
-        return answers | await self._side_by_side(follow)
+            ask = partial(self.prompts.translate_text, heard.text, self.tasks.source_language)
+        return answers | await self._side_by_side({to: ask(to) for to in languages}, [first[None]], name)
 
-    async def _side_by_side(self, prompts: Mapping[Any, Any]) -> dict[str | None, Answer]:
-        answers = await asyncio.gather(*(self._ask(prompt()) for prompt in prompts.values()))
-        return dict(zip(prompts, answers, strict=True))
+    async def _side_by_side(
+        self, prompts: Mapping[Any, list[int]], before: Sequence[list[int]], name: str
+    ) -> dict[str | None, Answer]:
+        """The answers to prompts that are in the engine together; those `before` were in it already."""
+        asked = list(prompts.values())
+        answers = await asyncio.gather(*(self._ask(prompt, name) for prompt in asked))
+        shared = (shareable(prompt, [*before, *asked[:at][:1]], self.block) for at, prompt in enumerate(asked))
+        counted = [
+            answer if answer.error else replace(answer, shareable_tokens=tokens)
+            for answer, tokens in zip(answers, shared, strict=True)
+        ]
+        return dict(zip(prompts, counted, strict=True))
 
-    async def _ask(self, prompt: list[int]) -> Answer:
+    async def _ask(self, prompt: list[int], name: str) -> Answer:
         most = self.tasks.max_tokens
         if len(prompt) + most > self.context:
             reason = f"{len(prompt)} prompt tokens + {most} to generate exceed {self.context}"
             return Answer(error=error("context_overflow", reason))
-        # An input that is tokens already is passed through as it is; any other goes by way of a thread pool.
-        tokens = {"type": "token", "prompt_token_ids": prompt}
-        outputs = [output async for output in self.engine.generate(tokens, self.sampling, uuid.uuid4().hex)]
-        return self._answer(outputs[-1], len(prompt))
-
-    def _answer(self, finished: Any, prompt_tokens: int) -> Answer:
+        if self.tasks.beam > 1:
+            return await self._search(prompt, name)
+        finished = await self._generate(prompt, name)
         output = finished.outputs[0]
-        if output.finish_reason not in ("stop", "length"):
-            raise MachineFault(f"vLLM ended a request with {output.finish_reason!r}")
-        text = self.tokenizer.decode(list(output.token_ids), skip_special_tokens=True)
-        cut = min((at for at in map(text.find, STOP_STRINGS) if at >= 0), default=None)
-        finish_reason = "stop" if cut is not None else output.finish_reason
-        generated = len(output.token_ids)
-        return Answer(
-            text=text[:cut].strip(),
-            finish_reason=finish_reason,
-            avg_logprob=output.cumulative_logprob / generated,
-            prompt_tokens=prompt_tokens,
-            generated_tokens=generated,
-            flags=(TRUNCATED,) if finish_reason == "length" else (),
-            cached_tokens=finished.num_cached_tokens or 0,
-        )
+        answer = read_answer(self.tokenizer, output.token_ids, output.finish_reason, output.cumulative_logprob)
+        return replace(answer, prompt_tokens=len(prompt), cached_tokens=finished.num_cached_tokens or 0)
 
+    async def _search(self, prompt: list[int], name: str) -> Answer:
+        cached: list[int] = []
 
-def _die_with_the_engine(fault: BaseException) -> None:
-    """Ends this process when `fault` says that its engine is dead.
+        async def next_tokens(hypotheses: Sequence[beam.Ids]) -> list[dict[int, float]]:
+            asked = (self._generate([*prompt, *ids], name) for ids in hypotheses)
+            finished = await asyncio.gather(*asked)
+            cached.append(finished[0].num_cached_tokens or 0)
+            ranked = (one.outputs[0].logprobs[0] for one in finished)
+            return [{token: entry.logprob for token, entry in tokens.items()} for tokens in ranked]
 
-    Ray starts an actor again whose process has died, and does its shards again; an exception would end the job instead,
-    and ray.actor.exit_actor() counts as a wish to end. Exiting is also the one way to let go of a dead GPU context.
-    """
-    from vllm.v1.engine.exceptions import EngineDeadError
+        best = await beam.search(next_tokens, self.tasks.beam, self.tasks.max_tokens, self.ends)
+        finish_reason = "stop" if best.ids[-1] in self.ends else "length"
+        answer = read_answer(self.tokenizer, best.ids, finish_reason, best.logprob)
+        # Of the first step: later ones find their own prompt again.
+        return replace(answer, prompt_tokens=len(prompt), cached_tokens=cached[0])
 
-    if not isinstance(fault, EngineDeadError | TimeoutError):
-        return
-    print(f"the vLLM engine of process {os.getpid()} died, and its actor with it: {fault}", file=sys.stderr, flush=True)
-    os._exit(1)
+    async def _generate(self, prompt: list[int], name: str) -> Any:
+        # An input that is tokens already is passed through as it is; any other goes by way of a thread pool.
+        tokens: dict[str, Any] = {"type": "token", "prompt_token_ids": prompt}
+        if self.deterministic:
+            # What lies in the cache depends on the shards before: share within the utterance alone.
+            tokens["cache_salt"] = name
+        outputs = [output async for output in self.engine.generate(tokens, self.sampling, uuid.uuid4().hex)]
+        ended = outputs[-1].outputs[0].finish_reason
+        if ended not in ("stop", "length", "repetition"):
+            raise MachineFault(f"vLLM ended a request with {ended!r}")
+        return outputs[-1]
+
+    def _die_with_the_engine(self, fault: BaseException) -> None:
+        """Ends this process when `fault` says that its engine is dead, after recording who was in it.
+
+        Ray starts an actor again whose process has died, and does its shards again; an exception would end the job
+        instead, and ray.actor.exit_actor() counts as a wish to end. It is also the one way to let go of a GPU context.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if not isinstance(fault, EngineDeadError | TimeoutError):
+            return
+        said = f"the vLLM engine of process {os.getpid()} died, and its actor with it: {fault}"
+        print(said, file=sys.stderr, flush=True)
+        try:
+            if self.strikes and self.room.inside:
+                self.strikes.record(self.room.inside)
+        finally:
+            os._exit(1)
 
 
 def _units_of(sources: pa.Table) -> list[Units | None]:
@@ -242,23 +263,3 @@ def _units_of(sources: pa.Table) -> list[Units | None]:
     offsets = column.offsets.to_numpy()
     present = column.is_valid().to_pylist()
     return [values[offsets[i] : offsets[i + 1]] if has else None for i, has in enumerate(present)]
-
-
-def _transcripts(sources: pa.Table, answers: Iterable[Mapping[str | None, Answer]]) -> pa.Table:
-    ids = sources.column("utterance_id").to_pylist()
-    rows = ({"utterance_id": id_, **_columns(of_one[None])} for id_, of_one in zip(ids, answers, strict=True))
-    return from_rows(rows, TRANSCRIPTS)
-
-
-def _translations(sources: pa.Table, answers: Iterable[Mapping[str | None, Answer]], tasks: TextTasks) -> pa.Table:
-    ids = sources.column("utterance_id").to_pylist()
-    rows = (
-        {"utterance_id": id_, "target_language": to, "method": tasks.method, **_columns(of_one[to])}
-        for id_, of_one in zip(ids, answers, strict=True)
-        for to in sorted(tasks.languages)
-    )
-    return from_rows(rows, TRANSLATIONS)
-
-
-def _columns(answer: Answer) -> dict[str, Any]:
-    return {name: getattr(answer, name) for name in TRANSCRIPTS.names[1:]}

@@ -9,7 +9,6 @@ subtracts what is committed and has the rest done here.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -18,7 +17,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from spire_ray.commit import CommitText, CommitUnits
 from spire_ray.driver import Driver
 from spire_ray.encode import EncodeUnits
-from spire_ray.generate import EngineSettings, GenerateText
+from spire_ray.generate import GenerateText
 from spire_ray.plan import Shard
 from spire_ray.resources import Pool, commit_pool, encoder_pool, engine_pool, loader_pool, reader_pool
 from spire_ray.settings import Encoding, Generation
@@ -62,11 +61,16 @@ def units_to_text(
     fingerprint: str,
 ) -> Dataset:
     """Pipeline 2: every GPU generates. `load` is its first stage and that stage's settings; rows as in pipeline 1."""
-    engines = engine_pool(driver.cluster)
+    engines = engine_pool(driver.cluster, generation.options.tensor_parallel_size)
     flag = driver.stop.flag
     first, settings = load
-    engine = replace(EngineSettings.for_device(engines.device), dtype=generation.settled_dtype)
-    generate = {"flag": flag, "checkpoint": generation.checkpoint, "tasks": generation.tasks, "engine": engine}
+    generate = {
+        "flag": flag,
+        "checkpoint": generation.checkpoint,
+        "tasks": generation.tasks,
+        "engine": generation.engine(engines.device),
+        "strikes": out,
+    }
     commit = {"out": out, "tables": generation.tables, "fingerprint": fingerprint}
 
     dataset = _source(shards)

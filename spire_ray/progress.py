@@ -30,6 +30,7 @@ class Progress:
     busy_s: float = 0.0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    shareable_tokens: int = 0
     generated_tokens: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Progress:
         self.busy_s += summary.busy_s
         self.prompt_tokens += summary.prompt_tokens
         self.cached_tokens += summary.cached_tokens
+        self.shareable_tokens += summary.shareable_tokens
         self.generated_tokens += summary.generated_tokens
         self.errors.update(summary.reasons)
         self.faults.extend(summary.faults)
@@ -101,6 +103,7 @@ class Progress:
             "errors": dict(sorted(self.errors.items())),
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.cached_tokens,
+            "shareable_tokens": self.shareable_tokens,
             "generated_tokens": self.generated_tokens,
         }
 

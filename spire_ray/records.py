@@ -67,17 +67,31 @@ def summarise(store: Store) -> dict[str, Any]:
         "tables": {table: counted.as_dict() if counted.shards else None for table, counted in counts.items()},
         "faults": next((counted.faults for counted in counts.values() if counted.faults), []),
         "units": {"settings": load_json(store, "units.json"), **_speed(runs, "units")},
-        "text": {"settings": load_json(store, "text.json"), **_speed(runs, "text")},
+        "text": {"settings": load_json(store, "text.json"), **_with_cache_figures(_speed(runs, "text"))},
         "drivers": len(runs),
     }
 
 
 def _speed(runs: Iterable[dict[str, Any]], stage: str) -> dict[str, Any]:
     stages = [run["stages"][stage] for run in runs if stage in run["stages"]]
-    names = ("audio_hours", "work_seconds", "prompt_tokens", "cached_tokens", "generated_tokens")
+    names = (
+        "audio_hours",
+        "work_seconds",
+        "prompt_tokens",
+        "cached_tokens",
+        "shareable_tokens",
+        "generated_tokens",
+    )
     totals = {name: round(sum(made[name] for made in stages), 6) for name in names}
     rtfx = totals["audio_hours"] * 3600 / totals["work_seconds"] if totals["work_seconds"] else None
     return {**totals, "rtfx": rtfx and round(rtfx, 3)}
+
+
+def _with_cache_figures(totals: dict[str, Any]) -> dict[str, Any]:
+    """With the share of prompt tokens found in the prefix cache, and the share that could be: what prompts share."""
+    prompts = totals["prompt_tokens"]
+    rates = {"cache_hit_rate": "cached_tokens", "cache_hit_ideal": "shareable_tokens"}
+    return totals | {rate: round(totals[name] / prompts, 4) if prompts else None for rate, name in rates.items()}
 
 
 @dataclass

@@ -99,10 +99,10 @@ def reader_pool(cluster: dict[str, float], encoders: Pool) -> Pool:
     return Pool(encoders.size, num_cpus=0.5, num_gpus=0)
 
 
-def engine_pool(cluster: dict[str, float]) -> Pool:
-    """One engine to a GPU; without GPUs one engine with every CPU but what reading needs."""
+def engine_pool(cluster: dict[str, float], tensor_parallel_size: int = 1) -> Pool:
+    """One engine to a GPU, or to as many as share its tensors; without GPUs one with every CPU but what reading needs."""
     if gpus := int(cluster.get("GPU", 0)):
-        return Pool(gpus, num_cpus=1, num_gpus=1)
+        return Pool(max(1, gpus // tensor_parallel_size), num_cpus=1, num_gpus=tensor_parallel_size)
     return Pool(1, num_cpus=1, num_gpus=0)
 
 

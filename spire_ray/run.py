@@ -15,15 +15,16 @@ from spire_ray.checkpoints import LLM, Checkpoint, check_languages, resolve
 from spire_ray.corpus import NOTE, read_corpus, read_text_corpus
 from spire_ray.driver import Driver
 from spire_ray.encode import check_codebook
+from spire_ray.engine import EngineSettings
 from spire_ray.errors import MachineFault, UserError
-from spire_ray.generate import EngineSettings, TextTasks, check_tasks
 from spire_ray.locations import absolute
 from spire_ray.plan import Plan, Shard, cut, cut_text, freeze, load_plan, write_plan
 from spire_ray.progress import Progress
 from spire_ray.records import load_json, plan_of, units_run, write_records
-from spire_ray.settings import Encoding, Generation
+from spire_ray.settings import ENGINE, Encoding, EngineOptions, Generation
 from spire_ray.shards import LoadText, LoadUnits, StoreAt, failed_ids
 from spire_ray.store import Store
+from spire_ray.tasks import TextTasks, check_tasks
 
 SHARD_MINUTES = {"cuda": 60.0, "cpu": 10.0}
 ENCODER_DTYPE = {"cuda": "float16", "cpu": "float32"}
@@ -40,7 +41,13 @@ class AudioOptions:
 
 
 def speech_to_text(
-    corpus: str, out: str, checkpoint: str, tasks: TextTasks, audio: AudioOptions, address: str | None = None
+    corpus: str,
+    out: str,
+    checkpoint: str,
+    tasks: TextTasks,
+    audio: AudioOptions,
+    address: str | None = None,
+    engine: EngineOptions = ENGINE,
 ) -> None:
     """CORPUS to units, transcripts and translations in OUT."""
     found = resolve(checkpoint)
@@ -49,7 +56,7 @@ def speech_to_text(
     with _driver("speech-to-text", out, address) as (driver, store):
         plan = _plan_audio(driver, store, corpus, audio)
         _encode(driver, store, plan, encoding)
-        _generate(driver, store, store, plan, Generation(found, tasks))
+        _generate(driver, store, store, plan, Generation(found, tasks, engine))
 
 
 def tokenize(corpus: str, out: str, encoding: Encoding, audio: AudioOptions, address: str | None = None) -> None:
@@ -59,7 +66,14 @@ def tokenize(corpus: str, out: str, encoding: Encoding, audio: AudioOptions, add
         _encode(driver, store, _plan_audio(driver, store, corpus, audio), encoding)
 
 
-def generate(out: str, to: str | None, checkpoint: str, tasks: TextTasks, address: str | None = None) -> None:
+def generate(
+    out: str,
+    to: str | None,
+    checkpoint: str,
+    tasks: TextTasks,
+    address: str | None = None,
+    engine: EngineOptions = ENGINE,
+) -> None:
     """The units in OUT to transcripts and translations, in OUT or in TO."""
     found = resolve(checkpoint, need=LLM)
     check_tasks(found, tasks)
@@ -68,10 +82,17 @@ def generate(out: str, to: str | None, checkpoint: str, tasks: TextTasks, addres
     if missing := len(plan.without(outputs.committed(source, "units"))):
         raise UserError(f"{out}: {missing} of {plan.shards} shards have no units yet: run spire-ray tokenize first")
     with _driver("generate", to or out, address) as (driver, store):
-        _generate(driver, source, store, plan, Generation(found, tasks))
+        _generate(driver, source, store, plan, Generation(found, tasks, engine))
 
 
-def translate(corpus: str, out: str, checkpoint: str, tasks: TextTasks, address: str | None = None) -> None:
+def translate(
+    corpus: str,
+    out: str,
+    checkpoint: str,
+    tasks: TextTasks,
+    address: str | None = None,
+    engine: EngineOptions = ENGINE,
+) -> None:
     """A text corpus to translations in OUT."""
     found = resolve(checkpoint, need=LLM)
     check_languages(found, [tasks.source_language])
@@ -83,7 +104,7 @@ def translate(corpus: str, out: str, checkpoint: str, tasks: TextTasks, address:
             rows = cut_text(read_text_corpus(corpus, source_language=tasks.source_language))
             plan = _write_plan(store, rows, settings)
         plan.refuse_other(store, settings)
-        _generate(driver, store, store, plan, Generation(found, tasks))
+        _generate(driver, store, store, plan, Generation(found, tasks, engine))
 
 
 def retry(out: str, address: str | None = None) -> None:
@@ -98,7 +119,7 @@ def retry(out: str, address: str | None = None) -> None:
             _run_units(driver, store, plan, encoding, mark, _shards_to_retry(store, ["units"], plan))
         if text := load_json(store, "text.json"):
             generation = Generation.of(text)
-            mark = freeze(store, "text.json", generation.frozen(_made_from(source, store, plan)))
+            mark = freeze(store, "text.json", generation.frozen(_made_from(source, store, plan)), generation.places())
             shards = _shards_to_retry(store, generation.tables, plan)
             _run_text(driver, source, store, plan, generation, mark, shards)
 
@@ -159,10 +180,12 @@ def _encode(driver: Driver, store: Store, plan: Plan, encoding: Encoding) -> Non
 
 def _generate(driver: Driver, source: Store, store: Store, plan: Plan, generation: Generation) -> None:
     done = load_json(store, "text.json")
+    if not done:
+        generation.check_fits(driver.cluster)
     generation = generation.settled(
         done["settings"]["dtype"] if done else EngineSettings.for_device(driver.device).dtype
     )
-    mark = freeze(store, "text.json", generation.frozen(_made_from(source, store, plan)))
+    mark = freeze(store, "text.json", generation.frozen(_made_from(source, store, plan)), generation.places())
     shards = plan.without(outputs.committed(store, generation.tables[-1]))
     _run_text(driver, source, store, plan, generation, mark, shards)
 

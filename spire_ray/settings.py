@@ -12,9 +12,10 @@ from typing import Any
 
 from spire_ray.checkpoints import LLM, Checkpoint, resolve
 from spire_ray.codebook import load_codebook
+from spire_ray.engine import EngineSettings
 from spire_ray.errors import UserError
-from spire_ray.generate import TextTasks
 from spire_ray.plan import Plan, fingerprint
+from spire_ray.tasks import TextTasks
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,24 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """What a user may ask of the engine; the rest of EngineSettings follows from the device."""
+
+    quantization: str | None = None  # "fp8": weights in 8 bits
+    deterministic: bool = False  # an answer does not depend on what else is in the engine
+    tensor_parallel_size: int = 1  # GPUs to one engine
+
+
+ENGINE = EngineOptions()
+
+
+@dataclass(frozen=True)
 class Generation:
-    """What decides the text of an utterance."""
+    """What decides the text of an utterance, and how many GPUs an engine has."""
 
     checkpoint: Checkpoint
     tasks: TextTasks
+    options: EngineOptions = ENGINE
     dtype: str | None = None  # of the LLM; None: float32 on CPUs, bfloat16 on GPUs
 
     @property
@@ -77,6 +91,25 @@ class Generation:
         """With `dtype` where none was asked for, as in `Encoding.settled`."""
         return replace(self, dtype=self.dtype or dtype)
 
+    def check_fits(self, cluster: Mapping[str, float]) -> None:
+        """UserError when the cluster cannot run such an engine."""
+        gpus, wanted = int(cluster.get("GPU", 0)), self.options.tensor_parallel_size
+        if wanted > max(1, gpus):
+            raise UserError(f"--tensor-parallel {wanted} needs as many GPUs, but Ray has {gpus}")
+        if self.options.quantization and not gpus:
+            raise UserError(f"--quantization {self.options.quantization} needs a GPU, but Ray has none")
+
+    def engine(self, device: str) -> EngineSettings:
+        """How its engines are run on `device`."""
+        options = self.options
+        settings = EngineSettings.for_device(device, options.tensor_parallel_size)
+        settings = replace(settings, dtype=self.settled_dtype, quantization=options.quantization)
+        return settings.reproducible() if options.deterministic else settings
+
+    def places(self) -> dict[str, Any]:
+        """What text.json records and does not compare."""
+        return {"tensor_parallel_size": self.options.tensor_parallel_size}
+
     def frozen(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of text.json. `source`: the fingerprint of the units or plan, and the run that holds them."""
         tasks = self.tasks
@@ -87,7 +120,10 @@ class Generation:
             "revision": self.checkpoint.revision,
             "prompt_style": self.checkpoint.prompt_style,
             "dtype": self.dtype,
+            "quantization": self.options.quantization,
+            "deterministic": self.options.deterministic,
             "temperature": 0,
+            "beam": tasks.beam,
             "max_tokens": tasks.max_tokens,
             "languages": sorted(tasks.languages),
             "method": tasks.method,
@@ -107,10 +143,11 @@ class Generation:
             )
         kept = {
             name: settings[name]
-            for name in ("method", "transcripts", "source_language", "prompt_variant", "max_tokens")
+            for name in ("method", "transcripts", "source_language", "prompt_variant", "max_tokens", "beam")
         }
         tasks = TextTasks(languages=tuple(settings["languages"]), **kept)
-        return cls(resolve(settings["checkpoint"], need=LLM), tasks, settings["dtype"])
+        options = EngineOptions(settings["quantization"], settings["deterministic"], **text["recorded"])
+        return cls(resolve(settings["checkpoint"], need=LLM), tasks, options, settings["dtype"])
 
 
 def weights_sha256(encoder: Path) -> str:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bundle import make_bundle, make_tokenizer
 from spire_ray import generate
+from spire_ray.answers import read_answer
 from spire_ray.checkpoints import Checkpoint, resolve
 from spire_ray.engine import EngineSettings, full_context_bytes, start_engine, stop_token_ids
 from spire_ray.errors import MachineFault, UserError
@@ -154,9 +155,11 @@ def speech(row: dict[str, Any], language: str) -> str:
 
 
 def same(row: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert {name: row[name] for name in expected if name not in ("ids", "avg_logprob")} == {
-        name: value for name, value in expected.items() if name not in ("ids", "avg_logprob")
+    others = ("ids", "avg_logprob", "flags")
+    assert {name: row[name] for name in expected if name not in others} == {
+        name: value for name, value in expected.items() if name not in others
     }
+    assert ("truncated" in row["flags"]) == (expected["flags"] == ["truncated"])
     assert row["avg_logprob"] == pytest.approx(expected["avg_logprob"], abs=1e-4)
 
 
@@ -263,8 +266,9 @@ def test_rows_without_units_keep_their_reason(engine: Engine, monkeypatch: pytes
     rows = [
         {"utterance_id": "broken", "error": "unreadable: no frames"},
         {"utterance_id": "quiet", "error": "silent", "duration_s": 3.0},
+        {"utterance_id": "room-tone", "units": [1, 2, 3], "duration_s": 3.0, "speech_ratio": 0.0},
         {"utterance_id": "strange", "units": []},
-        fine,
+        {**fine, "speech_ratio": 0.01},
     ]
     for method in ("direct", "self-cascade", "multi-turn"):
         stage = engine.stage(monkeypatch, languages=("de", "fr"), method=method, max_tokens=2)
@@ -272,11 +276,16 @@ def test_rows_without_units_keep_their_reason(engine: Engine, monkeypatch: pytes
         expected = {
             "broken": "no_units: unreadable: no frames",
             "quiet": "no_units: silent",
+            "room-tone": "silent: no speech was found in it",
             "strange": "no_units: the units row has none",
             fine["utterance_id"]: None,
         }
         assert {row["utterance_id"]: row["error"] for row in transcripts} == expected
-        assert len(translations) == 8
+        assert len(translations) == 10
+        assert {tuple(unit for unit in asked if 517 <= unit < 617) for asked in stage.engine.prompts} <= {
+            tuple(517 + unit for unit in fine["units"]),
+            (),
+        }
         for row in translations:
             assert row["error"] == expected[row["utterance_id"]]
             assert (row["text"] is None) == (row["error"] is not None)
@@ -314,28 +323,16 @@ def test_shards_in_flight_together_give_the_same_text(engine: Engine, monkeypatc
     assert [made.select(values).to_pylist() for made in engine.loop.run_until_complete(together())] == alone
 
 
-def test_literal_stop_strings_end_the_text(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = engine.stage(monkeypatch)
-
-    @dataclass
-    class Output:
-        token_ids: list[int]
-        finish_reason: str = "length"
-        cumulative_logprob: float = -6.0
-
-    @dataclass
-    class Finished:
-        outputs: list[Output]
-        num_cached_tokens: int = 0
-
+def test_literal_stop_strings_end_the_text(reference: Reference) -> None:
+    tokenizer = reference.tokenizer
     for stop in ("\\n", "<\\s>", "<END>"):
-        ids = stage.tokenizer(f"the night {stop} was", add_special_tokens=False)["input_ids"]
-        answer = stage._answer(Finished([Output(ids)]), 7)
-        assert (answer.text, answer.finish_reason, answer.flags) == ("the night", "stop", ())
+        ids = tokenizer(f"the night {stop} was", add_special_tokens=False)["input_ids"]
+        answer = read_answer(tokenizer, ids, "length", -6.0)
+        assert (answer.text, answer.finish_reason) == ("the night", "stop")
         assert answer.avg_logprob == pytest.approx(-6 / len(ids))
-    ids = stage.tokenizer("the night was", add_special_tokens=False)["input_ids"]
-    answer = stage._answer(Finished([Output(ids)]), 7)
-    assert (answer.text, answer.finish_reason, answer.flags) == ("the night was", "length", ("truncated",))
+    ids = tokenizer("the night was", add_special_tokens=False)["input_ids"]
+    answer = read_answer(tokenizer, ids, "length", -6.0)
+    assert (answer.text, answer.finish_reason) == ("the night was", "length")
 
 
 def test_an_empty_transcript_is_not_translated(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
