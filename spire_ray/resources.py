@@ -100,7 +100,7 @@ def reader_pool(cluster: dict[str, float], encoders: Pool) -> Pool:
 
 
 def engine_pool(cluster: dict[str, float], tensor_parallel_size: int = 1) -> Pool:
-    """One engine to a GPU, or to as many as share its tensors; without GPUs one with every CPU but what reading needs."""
+    """One engine to a GPU, or to as many as share its tensors; without GPUs one with all CPUs but reading's."""
     if gpus := int(cluster.get("GPU", 0)):
         return Pool(max(1, gpus // tensor_parallel_size), num_cpus=1, num_gpus=tensor_parallel_size)
     return Pool(1, num_cpus=1, num_gpus=0)

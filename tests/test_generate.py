@@ -212,6 +212,78 @@ def test_an_utterances_requests_are_side_by_side_and_share_their_speech(
     assert made.column("cached_tokens")[0].as_py() >= ideal
 
 
+def test_ten_tasks_find_their_speech_in_the_cache(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = engine.stage(monkeypatch, languages=("de", "fr", "nl", "it", "es", "pt", "ko", "ru", "zh"), max_tokens=4)
+    rows = utterances(12, seed=21)
+    _, _, made = engine.run(stage, rows)
+    # Full blocks of 32 tokens of what an utterance's ten prompts have in common, for nine of the ten.
+    ideal = 0
+    for at in range(0, len(stage.engine.prompts), 10):
+        prompts = stage.engine.prompts[at : at + 10]
+        common = len(list(takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))))
+        ideal += 9 * (common // 32 * 32)
+    assert len(stage.engine.prompts) == 120
+    assert made.column("shareable_tokens")[0].as_py() == ideal > 0
+    # Of those at least 95 in 100 were found; no more is there but in prompts that begin alike by chance.
+    assert 0.95 * ideal <= made.column("cached_tokens")[0].as_py() <= 1.05 * ideal
+
+
+def test_beam_search_in_the_engine(engine: Engine, reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = engine.stage(monkeypatch, languages=("de",), beam=3, max_tokens=12)
+    rows = utterances(3, seed=5)
+    transcripts, translations, _ = engine.run(stage, rows)
+    for row, transcript, translation in zip(rows, transcripts, translations, strict=True):
+        for language, answer in (("en", transcript), ("de", translation)):
+            prompt = reference.chat(speech(row, language))
+            found = reference.model.generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                max_new_tokens=12,
+                num_beams=3,
+                do_sample=False,
+                length_penalty=1.0,
+                early_stopping=False,
+                eos_token_id=reference.ends,
+                output_scores=True,
+                return_dict_in_generate=True,
+            )
+            ids = found.sequences[0, len(prompt) :].tolist()
+            ends = [at + 1 for at, token in enumerate(ids) if token in reference.ends]
+            ids = ids[: ends[0]] if ends else ids
+            text = reference.tokenizer.decode(ids, skip_special_tokens=True)
+            assert answer["text"] == re.split(r"\n|\\n|<\\s>|<END>", text)[0].strip()
+            assert answer["avg_logprob"] == pytest.approx(found.sequences_scores[0].item(), abs=1e-4)
+            assert (answer["generated_tokens"], answer["prompt_tokens"]) == (len(ids), len(prompt))
+            assert answer["finish_reason"] == ("stop" if ends else "length")
+
+
+def test_loops_end_early_and_are_flagged(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = engine.stage(monkeypatch, languages=("ru",), max_tokens=200)
+    night = stage.tokenizer("night", add_special_tokens=False)["input_ids"][0]
+    stage.sampling.logit_bias = {night: 1000.0}
+    transcripts, translations, _ = engine.run(stage, utterances(1))
+    for row in transcripts + translations:
+        assert (row["finish_reason"], row["generated_tokens"]) == ("repetition", 8)
+        assert "repetition" in row["flags"]
+        assert row["text"].startswith("night")
+    assert "wrong_script" in translations[0]["flags"]
+    assert "wrong_script" not in transcripts[0]["flags"]
+
+
+def test_flags_know_what_was_said_and_for_how_long(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = engine.stage(monkeypatch, languages=("de",), max_tokens=12)
+    of_one = utterances(1)[0]
+    rows = [
+        {**of_one, "utterance_id": "fast", "duration_s": 0.2},
+        {**of_one, "utterance_id": "mostly-silent", "duration_s": 20.0, "speech_ratio": 0.01},
+        {**of_one, "utterance_id": "slow", "duration_s": 2000.0},
+        {**of_one, "utterance_id": "unknown", "duration_s": None},
+    ]
+    for table in engine.run(stage, rows)[:2]:
+        pace = {row["utterance_id"]: {"too_fast", "too_slow"} & set(row["flags"]) for row in table}
+        assert pace == {"fast": {"too_fast"}, "mostly-silent": {"too_fast"}, "slow": {"too_slow"}, "unknown": set()}
+
+
 def test_self_cascade_translates_its_own_transcript(
     engine: Engine, reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
