@@ -1,6 +1,7 @@
 """Measurements, one subcommand each: python jobs/benchmark.py overhead
 
 overhead    the whole job against the sum of its bare parts, on this machine's CPUs
+text        the generation actor against vLLM's own LLM.generate, and ten tasks with and without shared prefixes
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmark_overhead
+import benchmark_text
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -25,6 +27,11 @@ def main() -> int:
     one.add_argument("--minutes", type=float, default=benchmark_overhead.MINUTES, help="of speech (%(default)g)")
     _file_options(one)
     one.set_defaults(measure=_overhead)
+
+    one = measurements.add_parser("text", help="the generation actor against LLM.generate; shared prefixes or none")
+    one.add_argument("--utterances", type=int, nargs=2, default=(None, None), metavar=("ASR", "TEN"), help="how many")
+    _file_options(one)
+    one.set_defaults(measure=_text)
 
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.work_dir) as folder:
@@ -58,6 +65,21 @@ def _overhead(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
     print(f"units: {len(report['units_differ'])} of {corpus['utterances']} utterances differ from the bare loop's")
     print(f"texts: {texts['equal']} of {texts['of']} equal those of LLM.generate")
     return report, 1 if report["units_differ"] else 0
+
+
+def _text(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    report = benchmark_text.measure(folder, *options.utterances)
+    _print_machine(report)
+    print(f"threads {report['threads']}; load {report['load_before']} before")
+    print(f"model   random, {report['engine']['dtype']}, {report['parameters']:,} parameters")
+    print()
+    headings = {"requests": "requests", "seconds": "seconds", "tokens_per_second": "tokens/s", "rtfx": "RTFx"}
+    _print_table(report["rows"], {"name": "", **headings, "hit_rate": "hit rate"})
+    print()
+    actor, sharing, targets = report["actor_of_ceiling"], report["sharing_gain"], report["targets"]
+    print(f"actor / LLM.generate: {actor:.3f} (target: at least {targets['actor']:g})")
+    print(f"side by side / nothing shared: {sharing:.2f} (target: at least {targets['sharing']:g})")
+    return report, 0
 
 
 def _print_machine(report: Mapping[str, Any]) -> None:

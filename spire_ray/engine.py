@@ -45,6 +45,7 @@ class EngineSettings:
     quantization: str | None = None  # "fp8": weights in 8 bits, quantised while loading (+10 to 26 % on an H100)
     async_scheduling: bool | None = None  # plan a step while the last one runs; None: vLLM's choice, which is to
     deterministic: bool = False  # an answer does not depend on what else is in the engine
+    load_format: str = "safetensors"  # never a pickle; "dummy": made-up weights, for benchmarks
     max_logprobs: int = 20  # most that a request may ask for of a token; beam search needs some
     threads: int | None = None  # on CPUs; None: one for each that the process may use
 
@@ -98,6 +99,7 @@ def engine_arguments(llm: Path, settings: EngineSettings) -> dict[str, Any]:
         "generation_config": "vllm",  # not the checkpoint's: it may ask for sampling
         "tensor_parallel_size": settings.tensor_parallel_size,
         "disable_log_stats": True,
+        "load_format": settings.load_format,
         "max_logprobs": settings.max_logprobs,
     }
     chosen = {
