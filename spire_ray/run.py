@@ -53,7 +53,7 @@ def speech_to_text(
     found = resolve(checkpoint)
     check_tasks(found, tasks)
     encoding = encoding_of(found, audio)
-    with _driver("speech-to-text", out, address) as (driver, store):
+    with _driver("speech-to-text", out, address, engine) as (driver, store):
         plan = _plan_audio(driver, store, corpus, audio)
         _encode(driver, store, plan, encoding)
         _generate(driver, store, store, plan, Generation(found, tasks, engine))
@@ -81,7 +81,7 @@ def generate(
     plan = plan_of(source)
     if missing := len(plan.without(outputs.committed(source, "units"))):
         raise UserError(f"{out}: {missing} of {plan.shards} shards have no units yet: run spire-ray tokenize first")
-    with _driver("generate", to or out, address) as (driver, store):
+    with _driver("generate", to or out, address, engine) as (driver, store):
         _generate(driver, source, store, plan, Generation(found, tasks, engine))
 
 
@@ -97,7 +97,7 @@ def translate(
     found = resolve(checkpoint, need=LLM)
     check_languages(found, [tasks.source_language])
     check_tasks(found, tasks)
-    with _driver("translate", out, address) as (driver, store):
+    with _driver("translate", out, address, engine) as (driver, store):
         settings = {"text_corpus": absolute(corpus), "source_language": tasks.source_language}
         plan = load_plan(store)
         if plan is None:
@@ -134,11 +134,15 @@ def encoding_of(checkpoint: Checkpoint, audio: AudioOptions) -> Encoding:
 
 
 @contextmanager
-def _driver(command: str, out: str, address: str | None) -> Iterator[tuple[Driver, Store]]:
+def _driver(
+    command: str, out: str, address: str | None, engine: EngineOptions = ENGINE
+) -> Iterator[tuple[Driver, Store]]:
     """A driver for a run in OUT. What it did before an error or a stop is written down too."""
     store = Store(out)
     store.check_writable()
     with Driver(command, address) as driver:
+        if engine.needs_gpus:
+            engine.check_fits(driver.cluster)
         try:
             yield driver, store
         finally:
@@ -180,8 +184,6 @@ def _encode(driver: Driver, store: Store, plan: Plan, encoding: Encoding) -> Non
 
 def _generate(driver: Driver, source: Store, store: Store, plan: Plan, generation: Generation) -> None:
     done = load_json(store, "text.json")
-    if not done:
-        generation.check_fits(driver.cluster)
     generation = generation.settled(
         done["settings"]["dtype"] if done else EngineSettings.for_device(driver.device).dtype
     )

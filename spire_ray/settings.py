@@ -62,6 +62,19 @@ class EngineOptions:
     deterministic: bool = False  # an answer does not depend on what else is in the engine
     tensor_parallel_size: int = 1  # GPUs to one engine
 
+    @property
+    def needs_gpus(self) -> bool:
+        """Whether it can only be asked for where there are GPUs."""
+        return self.quantization is not None or self.tensor_parallel_size > 1
+
+    def check_fits(self, cluster: Mapping[str, float]) -> None:
+        """UserError when the cluster cannot run such an engine."""
+        gpus = int(cluster.get("GPU", 0))
+        if self.tensor_parallel_size > max(1, gpus):
+            raise UserError(f"--tensor-parallel {self.tensor_parallel_size} needs as many GPUs, but Ray has {gpus}")
+        if self.quantization and not gpus:
+            raise UserError(f"--quantization {self.quantization} needs a GPU, but Ray has none")
+
 
 ENGINE = EngineOptions()
 
@@ -90,14 +103,6 @@ class Generation:
     def settled(self, dtype: str) -> "Generation":
         """With `dtype` where none was asked for, as in `Encoding.settled`."""
         return replace(self, dtype=self.dtype or dtype)
-
-    def check_fits(self, cluster: Mapping[str, float]) -> None:
-        """UserError when the cluster cannot run such an engine."""
-        gpus, wanted = int(cluster.get("GPU", 0)), self.options.tensor_parallel_size
-        if wanted > max(1, gpus):
-            raise UserError(f"--tensor-parallel {wanted} needs as many GPUs, but Ray has {gpus}")
-        if self.options.quantization and not gpus:
-            raise UserError(f"--quantization {self.options.quantization} needs a GPU, but Ray has none")
 
     def engine(self, device: str) -> EngineSettings:
         """How its engines are run on `device`."""

@@ -284,6 +284,41 @@ def test_flags_know_what_was_said_and_for_how_long(engine: Engine, monkeypatch: 
         assert pace == {"fast": {"too_fast"}, "mostly-silent": {"too_fast"}, "slow": {"too_slow"}, "unknown": set()}
 
 
+def test_deterministic_answers_do_not_depend_on_their_shards(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = utterances(10, seed=31)
+    tasks = TextTasks(languages=("de", "fr"), max_tokens=24)
+
+    async def run(stage: GenerateText, size: int) -> tuple[dict[tuple[int, ...], list[int]], dict[Any, float]]:
+        stage.engine.answers.clear()
+        await stage.engine.engine.reset_prefix_cache()
+        cut = [rows[at : at + size] for at in range(0, len(rows), size)]
+        shards = [nest(n, 0, utterances=from_rows(part, SOURCES)) for n, part in enumerate(cut)]
+        made = await asyncio.gather(*(stage(shard) for shard in shards))
+        tables = [unnest(one, "transcripts", TRANSCRIPTS).to_pylist() for one in made]
+        tables += [unnest(one, "translations", TRANSLATIONS).to_pylist() for one in made]
+        logprobs = {
+            (row["utterance_id"], row.get("target_language")): row["avg_logprob"] for table in tables for row in table
+        }
+        return dict(stage.engine.answers), logprobs
+
+    async def every_size() -> list[Any]:
+        stage = GenerateText(checkpoint, tasks, SETTINGS.reproducible())
+        try:
+            return [await run(stage, size) for size in (1, 4, 10)]
+        finally:
+            stage.engine.engine.shutdown(timeout=0.1)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+
+    monkeypatch.setattr(generate, "start_engine", lambda *given: Recording(start_engine(*given)))
+    by_one, by_four, by_ten = asyncio.run(every_size())
+    assert len(by_one[0]) == len(by_one[1]) == 30
+    # The very token ids, and the very bits of their log-probabilities.
+    assert by_one == by_four == by_ten
+
+
 def test_self_cascade_translates_its_own_transcript(
     engine: Engine, reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,8 @@ def test_a_second_run_computes_and_writes_nothing(done: Path, corpus: Path, bund
         (["--languages", "de", "fr", "it"], "languages"),
         (["--translate", "multi-turn"], "method"),
         (["--max-tokens", "9"], "max_tokens"),
+        (["--beam", "2"], "beam"),
+        (["--deterministic"], "deterministic"),
         (["--prompt-variant", "space"], "prompt_variant"),
         (["--max-seconds", "2"], "max_seconds"),
         (["--dtype", "bfloat16"], "dtype"),
@@ -136,7 +138,10 @@ def test_run_json_counts_what_lies_there(done: Path) -> None:
     assert run["tables"]["units"]["errors"] == {"unreadable": 1}
     assert run["tables"]["units"]["audio_hours"] == pytest.approx(sum(SECONDS) / 3600, rel=1e-3)
     assert run["tables"]["translations"]["languages"] == {"de": 7, "fr": 7}
-    assert run["text"]["cached_tokens"] > 0
+    text = run["text"]
+    assert text["cached_tokens"] > 0
+    assert text["cache_hit_rate"] == round(text["cached_tokens"] / text["prompt_tokens"], 4)
+    assert text["cache_hit_ideal"] == round(text["shareable_tokens"] / text["prompt_tokens"], 4)
     assert run["units"]["rtfx"] > 0
     assert len(list((done / "runs").glob("*.json"))) == 1
 
@@ -207,3 +212,13 @@ def test_text_is_translated_to_a_row_per_line_and_language(tmp_path: Path) -> No
     assert np.all([row["prompt_tokens"] > 10 for row in made if row["error"] is None])
     assert not (tmp_path / "out" / "units").exists()
     assert not (tmp_path / "out" / "transcripts").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--quantization", "fp8"), ("--tensor-parallel", "2")])
+def test_what_needs_gpus_is_refused_without_them(
+    corpus: Path, bundle: Path, tmp_path: Path, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["speech-to-text", str(corpus), str(tmp_path / "out"), "--checkpoint", str(bundle), option, value]
+    assert main(command) == 2
+    assert f"{option} {value} needs" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "out").exists()
