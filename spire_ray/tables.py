@@ -78,11 +78,11 @@ UNITS = pa.schema(
 )
 _GENERATED: list[tuple[str, pa.DataType]] = [
     ("text", pa.string()),
-    ("finish_reason", pa.string()),  # stop, length
+    ("finish_reason", pa.string()),  # stop, length, repetition (a loop that the engine ended)
     ("avg_logprob", pa.float32()),  # natural log, mean over generated tokens
     ("prompt_tokens", pa.int32()),
     ("generated_tokens", pa.int32()),
-    ("flags", pa.list_(pa.string())),
+    ("flags", pa.list_(pa.string())),  # of quality.FLAGS
     ("error", pa.string()),
 ]
 TRANSCRIPTS = pa.schema([ID, *_GENERATED])
