@@ -37,8 +37,8 @@ def _print_summary(summary: dict[str, Any], console: Console) -> None:
     table.add_column("errors")
     plan = summary["plan"]
     table.add_row("plan", str(plan["shards"]), f"{plan['utterances']:,}", f"{plan['hours']:.3f}")
-    for name, counts in summary["tables"].items():
-        if counts:
+    for name in outputs.SCHEMAS:
+        if counts := summary["tables"][name]:
             speed = summary["units" if name == "units" else "text"]["rtfx"]
             hours = f"{counts['audio_hours']:.3f}" if "audio_hours" in counts else ""
             errors = ", ".join(f"{count:,} {reason}" for reason, count in counts["errors"].items()) or "0"
