@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spire_ray.checkpoints import LLM, Checkpoint, resolve
-from spire_ray.codebook import load_codebook
+from spire_ray.checkpoints import LLM, NAMED, Checkpoint, resolve
+from spire_ray.codebook import codebook_shape, load_codebook
 from spire_ray.engine import EngineSettings
 from spire_ray.errors import UserError
 from spire_ray.plan import Plan, fingerprint
@@ -28,6 +28,11 @@ class Encoding:
     dtype: str | None = None  # None: float32 on CPUs, float16 with a float32 residual on GPUs
     max_seconds: float = 120.0  # longer utterances become `too_long`
 
+    @property
+    def clusters(self) -> int:
+        """K: how many different units there are."""
+        return codebook_shape(Path(self.codebook))[0]
+
     def settled(self, dtype: str) -> "Encoding":
         """With `dtype` where none was asked for."""
         return replace(self, dtype=self.dtype or dtype)
@@ -39,6 +44,7 @@ class Encoding:
             "encoder": weights_sha256(Path(self.encoder)),
             "layer": self.layer,
             "codebook": load_codebook(Path(self.codebook)).sha256,
+            "clusters": self.clusters,
             "dtype": self.dtype,
             "max_seconds": self.max_seconds,
         }
@@ -67,9 +73,8 @@ class EngineOptions:
         """Whether it can only be asked for where there are GPUs."""
         return self.quantization is not None or self.tensor_parallel_size > 1
 
-    def check_fits(self, cluster: Mapping[str, float]) -> None:
-        """UserError when the cluster cannot run such an engine."""
-        gpus = int(cluster.get("GPU", 0))
+    def check_fits(self, gpus: int) -> None:
+        """UserError when a cluster with so many GPUs cannot run such an engine."""
         if self.tensor_parallel_size > max(1, gpus):
             raise UserError(f"--tensor-parallel {self.tensor_parallel_size} needs as many GPUs, but Ray has {gpus}")
         if self.quantization and not gpus:
@@ -112,8 +117,8 @@ class Generation:
         return settings.reproducible() if options.deterministic else settings
 
     def places(self) -> dict[str, Any]:
-        """What text.json records and does not compare."""
-        return {"tensor_parallel_size": self.options.tensor_parallel_size}
+        """What text.json records for `spire-ray retry` and does not compare."""
+        return {"checkpoint": self.checkpoint.name, "tensor_parallel_size": self.options.tensor_parallel_size}
 
     def frozen(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of text.json. `source`: the fingerprint of the units or plan, and the run that holds them."""
@@ -121,7 +126,7 @@ class Generation:
         examples = [[*pair, *examples] for pair, examples in sorted(tasks.examples.items())]
         return {
             **source,
-            "checkpoint": self.checkpoint.name,
+            "checkpoint": self.checkpoint.name if self.checkpoint.name in NAMED else "a folder",
             "revision": self.checkpoint.revision,
             "prompt_style": self.checkpoint.prompt_style,
             "dtype": self.dtype,
@@ -151,14 +156,20 @@ class Generation:
             for name in ("method", "transcripts", "source_language", "prompt_variant", "max_tokens", "beam")
         }
         tasks = TextTasks(languages=tuple(settings["languages"]), **kept)
-        options = EngineOptions(settings["quantization"], settings["deterministic"], **text["recorded"])
-        return cls(resolve(settings["checkpoint"], need=LLM), tasks, options, settings["dtype"])
+        recorded = text["recorded"]
+        options = EngineOptions(settings["quantization"], settings["deterministic"], recorded["tensor_parallel_size"])
+        revision = settings["revision"] if recorded["checkpoint"] in NAMED else None
+        found = resolve(recorded["checkpoint"], need=LLM, revision=revision)
+        return cls(found, tasks, options, settings["dtype"])
 
 
 def weights_sha256(encoder: Path) -> str:
     """SHA-256 (hex) over the config and the weights of an encoder folder."""
     digest = hashlib.sha256()
     for path in [encoder / "config.json", *sorted(encoder.glob("*.safetensors"))]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing: the encoder was there when the units were made") from None
     return digest.hexdigest()

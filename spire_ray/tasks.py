@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spire_ray.checkpoints import Checkpoint, check_languages
+from spire_ray.checkpoints import Checkpoint, check_languages, context_length
 from spire_ray.errors import UserError
 from spire_ray.prompts import Example, Variant
 
@@ -31,6 +31,11 @@ class TextTasks:
         """How many prompts an utterance has."""
         return len(self.languages) + (self.transcripts or self.method in ("self-cascade", "multi-turn"))
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens an utterance may make the engine generate."""
+        return self.requests * self.max_tokens * self.beam
+
 
 def check_tasks(checkpoint: Checkpoint, tasks: TextTasks) -> None:
     """UserError unless `checkpoint` can do `tasks`."""
@@ -49,5 +54,7 @@ def check_tasks(checkpoint: Checkpoint, tasks: TextTasks) -> None:
         raise UserError(f"multi-turn translation needs a chat template, which {checkpoint.name} does not have")
     if tasks.max_tokens < 1:
         raise UserError(f"max_tokens is {tasks.max_tokens}, but at least 1 is needed")
+    if checkpoint.llm is not None and tasks.max_tokens >= context_length(checkpoint.llm):
+        raise UserError(f"max_tokens is {tasks.max_tokens}, but the context is {context_length(checkpoint.llm)} tokens")
     if not 1 <= tasks.beam <= MAX_BEAM:
         raise UserError(f"a beam of {tasks.beam}: give 1 (greedy) to {MAX_BEAM}")
