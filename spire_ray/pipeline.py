@@ -27,6 +27,7 @@ from spire_ray.stop import unless_stopped
 
 MAX_BLOCKS = 10_000  # 10^5 one-row blocks cost the driver 100 s and 1 GB
 SHARDS_IN_FLIGHT = 4  # in one engine, so that its batch never drains between shards
+SHARDS_ON_A_GPU = 2  # in one encoder, so that the host packs one while the GPU computes another
 
 
 def audio_to_units(
@@ -49,7 +50,8 @@ def audio_to_units(
 
     dataset = _source(shards)
     dataset = _stage(dataset, unless_stopped(ReadShard), read, reader_pool(driver.cluster, encoders))
-    dataset = _stage(dataset, unless_stopped(EncodeUnits), encode, encoders)
+    in_flight = SHARDS_ON_A_GPU if encoders.num_gpus else 1
+    dataset = _stage(dataset, unless_stopped(EncodeUnits), encode, encoders, in_flight)
     return _stage(dataset, CommitUnits, commit, commit_pool(encoders))
 
 

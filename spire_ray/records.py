@@ -14,6 +14,7 @@ from spire_ray import outputs
 from spire_ray.card import card
 from spire_ray.driver import Driver
 from spire_ray.errors import UserError
+from spire_ray.parity import Parity
 from spire_ray.plan import Plan, load_plan
 from spire_ray.store import Store
 
@@ -66,7 +67,7 @@ def summarise(store: Store) -> dict[str, Any]:
         "plan": {"utterances": plan.utterances, "hours": plan.hours, "shards": plan.shards},
         "tables": {table: counted.as_dict() if counted.shards else None for table, counted in counts.items()},
         "faults": next((counted.faults for counted in counts.values() if counted.faults), []),
-        "units": {"settings": load_json(store, "units.json"), **_speed(runs, "units")},
+        "units": {"settings": load_json(store, "units.json"), **_speed(runs, "units"), **_encoders(runs)},
         "text": {"settings": load_json(store, "text.json"), **_speed(runs, "text")},
         "drivers": len(runs),
     }
@@ -78,6 +79,16 @@ def _speed(runs: Iterable[dict[str, Any]], stage: str) -> dict[str, Any]:
     totals = {name: round(sum(made[name] for made in stages), 6) for name in names}
     rtfx = totals["audio_hours"] * 3600 / totals["work_seconds"] if totals["work_seconds"] else None
     return {**totals, "rtfx": rtfx and round(rtfx, 3)}
+
+
+def _encoders(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Of every run that made units: what was compared with float32, and the speed of each actor."""
+    stages = [run["stages"]["units"] for run in runs if "parity" in run["stages"].get("units", {})]
+    return {
+        "parity": sum((Parity.of(stage["parity"]) for stage in stages), Parity()).as_dict() if stages else None,
+        "shards_redone_in_float32": sum(stage["shards_redone_in_float32"] for stage in stages),
+        "actors": {name: actor for stage in stages for name, actor in stage["actors"].items()},
+    }
 
 
 @dataclass
