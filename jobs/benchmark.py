@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmark_overhead
+import benchmark_units
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -25,6 +26,11 @@ def main() -> int:
     one.add_argument("--minutes", type=float, default=benchmark_overhead.MINUTES, help="of speech (%(default)g)")
     _file_options(one)
     one.set_defaults(measure=_overhead)
+
+    one = measurements.add_parser("units", help="speech to units: the usual ways, the packed encoder, the whole job")
+    benchmark_units.add_options(one)
+    _file_options(one)
+    one.set_defaults(measure=_units)
 
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.work_dir) as folder:
@@ -58,6 +64,15 @@ def _overhead(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
     print(f"units: {len(report['units_differ'])} of {corpus['utterances']} utterances differ from the bare loop's")
     print(f"texts: {texts['equal']} of {texts['of']} equal those of LLM.generate")
     return report, 1 if report["units_differ"] else 0
+
+
+def _units(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    report = benchmark_units.measure(options.minutes, options.encoder, options.codebook, folder)
+    _print_machine(report)
+    print(benchmark_units.heading(report) + "\n")
+    _print_table(report["rows"], benchmark_units.COLUMNS)
+    print("\n" + benchmark_units.verdict(report))
+    return report, 0
 
 
 def _print_machine(report: Mapping[str, Any]) -> None:

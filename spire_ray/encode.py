@@ -75,11 +75,13 @@ class EncodeUnits:
         dtype: str = "float32",
         budget_s: float | None = None,
         threads: int | None = None,
+        parity_bound: float | None = None,
     ) -> None:
         """Loads the encoder and the codebook on `device` (default: CUDA where there is one). UserError.
 
         budget_s: seconds of audio per micro-batch, by default what suits the device; rounding may depend on it in
-        half precision. threads: of torch on the CPU, by default as many as torch finds.
+        half precision. threads: of torch on the CPU, by default as many as torch finds. parity_bound: share of frames
+        that may have another unit than in float32, by default what suits the dtype.
         """
         if dtype not in DTYPES:
             raise UserError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
@@ -94,9 +96,8 @@ class EncodeUnits:
         self.codebook = load_codebook(Path(codebook_path)).to(device)
         kind = self.encoder.device.type
         self.budget_s = budget_s or BUDGET_S[kind]
-        self.gate = ParityGate(
-            lambda waveforms: self.exact.features(waveforms), self.codebook, BOUNDS[dtype], FIRST_S[kind]
-        )
+        bound = BOUNDS[dtype] if parity_bound is None else parity_bound
+        self.gate = ParityGate(lambda waveforms: self.exact.features(waveforms), self.codebook, bound, FIRST_S[kind])
         # Two shards may be in flight: one holds the device while the host packs and unpacks the other.
         self.device = threading.Lock()
 

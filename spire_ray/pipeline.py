@@ -19,6 +19,7 @@ from spire_ray.commit import CommitText, CommitUnits
 from spire_ray.driver import Driver
 from spire_ray.encode import EncodeUnits
 from spire_ray.generate import EngineSettings, GenerateText
+from spire_ray.parity import BOUNDS
 from spire_ray.plan import Shard
 from spire_ray.resources import Pool, commit_pool, encoder_pool, engine_pool, loader_pool, reader_pool
 from spire_ray.settings import Encoding, Generation
@@ -42,9 +43,10 @@ def audio_to_units(
         "encoder_folder": encoding.encoder,
         "codebook_path": encoding.codebook,
         "layer": encoding.layer,
-        "dtype": encoding.dtype,
+        "dtype": encoding.settled_dtype,
         "device": encoders.device,
         "threads": encoders.threads,
+        "parity_bound": BOUNDS[encoding.settled_dtype],
     }
     commit = {"out": out, "fingerprint": fingerprint}
 

@@ -27,6 +27,13 @@ class Encoding:
     dtype: str | None = None  # None: float32 on CPUs, float16 with a float32 residual on GPUs
     max_seconds: float = 120.0  # longer utterances become `too_long`
 
+    @property
+    def settled_dtype(self) -> str:
+        """Its dtype. ValueError before `settled`."""
+        if self.dtype is None:
+            raise ValueError("the dtype is not settled")
+        return self.dtype
+
     def settled(self, dtype: str) -> "Encoding":
         """With `dtype` where none was asked for."""
         return replace(self, dtype=self.dtype or dtype)
