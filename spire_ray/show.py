@@ -25,7 +25,7 @@ def print_run(out: str, console: Console, rows: bool = False) -> None:
     table.add_column("table")
     for name in ("shards", "rows", "hours", "RTFx"):
         table.add_column(name, justify="right")
-    table.add_column("as in float32", justify="right")
+    table.add_column("as float32", justify="right")
     table.add_column("errors")
     plan = summary["plan"]
     table.add_row("plan", str(plan["shards"]), f"{plan['utterances']:,}", f"{plan['hours']:.3f}")
@@ -35,20 +35,20 @@ def print_run(out: str, console: Console, rows: bool = False) -> None:
             hours = f"{counts['audio_hours']:.3f}" if "audio_hours" in counts else ""
             errors = ", ".join(f"{count:,} {reason}" for reason, count in counts["errors"].items()) or "0"
             shards = f"{counts['shards']} of {plan['shards']}"
-            same = _parity(summary["units"]["parity"]) if name == "units" else ""
+            parity = summary["units"]["parity"] if name == "units" else None
+            same = f"{1 - parity['share']:.2%}" if parity else ""
             table.add_row(name, shards, f"{counts['rows']:,}", hours, f"{speed:,.1f}" if speed else "", same, errors)
     console.print(table)
+    if parity := summary["units"]["parity"]:
+        console.print(
+            f"  units again in float32, one utterance at a time: {parity['other_units']:,} of {parity['frames']:,} frames "
+            f"differ, features by {parity['feature_error']:.0e}",
+            soft_wrap=True,
+        )
     for fault in summary["faults"][:FAULTS]:
         console.print(f"  {escape(fault)}", soft_wrap=True)
     if rows:
         _print_rows(store, console)
-
-
-def _parity(parity: dict[str, Any] | None) -> str:
-    """The share of frames whose unit is that of float32, of how many, and the error of their features."""
-    if not parity:
-        return ""
-    return f"{1 - parity['share']:.2%} of {parity['frames']:,} frames ± {parity['feature_error']:.0e}"
 
 
 def _print_rows(store: Store, console: Console) -> None:
