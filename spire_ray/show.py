@@ -41,8 +41,8 @@ def print_run(out: str, console: Console, rows: bool = False) -> None:
     console.print(table)
     if parity := summary["units"]["parity"]:
         console.print(
-            f"  units again in float32, one utterance at a time: {parity['other_units']:,} of {parity['frames']:,} frames "
-            f"differ, features by {parity['feature_error']:.0e}",
+            f"  units again in float32, one utterance at a time: {parity['other_units']:,} of "
+            f"{parity['frames']:,} frames differ, features by {parity['feature_error']:.0e}",
             soft_wrap=True,
         )
     for fault in summary["faults"][:FAULTS]:

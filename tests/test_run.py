@@ -143,8 +143,9 @@ def test_run_json_counts_what_lies_there(done: Path) -> None:
     assert run["text"]["cached_tokens"] > 0
     assert run["units"]["rtfx"] > 0
     same = run["units"]["parity"]
-    assert same["frames"] == sum(row["num_frames"] for row in rows(done, "units") if row["error"] is None)
-    assert (same["utterances"], same["other_units"]) == (len(SECONDS), 0)
+    frames = sum(row["num_frames"] for row in rows(done, "units") if row["error"] is None)
+    assert 0 < same["frames"] < frames  # the first of its shards, and whom the hash draws of the others
+    assert same["other_units"] == 0
     assert same["feature_error"] < 1e-5
     assert [actor["rtfx"] > 0 for actor in run["units"]["actors"].values()] == [True]
     assert len(list((done / "runs").glob("*.json"))) == 1
