@@ -2,17 +2,16 @@
 
 Copy this file, edit what is in capitals, run or submit it:
 
-python jobs/audio_to_units.py CORPUS OUT
-ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/audio_to_units.py s3://corpora/x s3://results/x
+    python jobs/audio_to_units.py CORPUS OUT
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/audio_to_units.py s3://corpora/x s3://results/x
 """
 
 import sys
 
 from spire_ray.cli import main
 
-ENCODER: list[
-    str
-] = []  # e.g. ["--encoder", "/models/hubert", "--layer", "22", "--codebook", "/models/codebook.safetensors"]
+# Your own: ["--encoder", "/models/hubert", "--layer", "22", "--codebook", "/models/codebook.safetensors"]
+ENCODER: list[str] = []
 
 if __name__ == "__main__":
-    sys.exit(main(["tokenize", *sys.argv[1:3], *ENCODER]))
+    sys.exit(main(["tokenize", *sys.argv[1:], *ENCODER]))

@@ -1,6 +1,6 @@
-"""Measurements, one subcommand each: python jobs/benchmark.py overhead
+"""Measurements, one subcommand each.
 
-overhead    the whole job against the sum of its bare parts, on this machine's CPUs
+overhead    what the framework costs: the whole job against the sum of its bare parts, on this machine's CPUs
 """
 
 import argparse
@@ -49,11 +49,12 @@ def _overhead(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
     report = benchmark_overhead.measure(options.minutes, folder)
     corpus, parameters, texts = report["corpus"], report["parameters"], report["texts"]
     _print_machine(report)
-    print(f"cores   {report['threads']['encode']} to each part; load {report['load_before']} before")
+    print(f"cores   {report['threads']['encode']} to each part; load average {report['load_before']} before")
     print(f"models  random, float32: encoder {parameters['encoder']:,} parameters, LLM {parameters['llm']:,}")
+    print(f"corpus  {corpus['minutes']:.1f} minutes in {corpus['utterances']} utterances and {corpus['shards']} shards")
     print(
-        f"corpus  synthetic, {corpus['minutes']:.1f} minutes, {corpus['utterances']} utterances, {corpus['shards']} shards, "
-        f"{corpus['requests']} requests, {corpus['prompt_tokens']:,} prompt and {corpus['generated_tokens']:,} generated tokens"
+        f"text    {corpus['requests']} requests, {corpus['prompt_tokens']:,} prompt tokens "
+        f"({corpus['cached_tokens']:,} in the prefix cache), {corpus['generated_tokens']:,} generated"
     )
     print()
     _print_table(report["rows"], {"name": "", "seconds": "seconds", "rtfx": "RTFx", "ratio": "of bare"})

@@ -47,8 +47,9 @@ def utterance(seconds: float, seed: int) -> NDArray[np.int16]:
     windows = np.lib.stride_tricks.sliding_window_view(source, WINDOW)[::hop]
     spectra = np.fft.rfft(windows * np.hanning(WINDOW + 1)[:-1]) * _mouth(len(windows), sounds, rng)
     halves = np.fft.irfft(spectra, WINDOW).reshape(-1, 2, hop)
-    spoken = np.reshape(halves[1:, 0] + halves[:-1, 1], -1)[:samples]
-    return np.int16(np.clip(spoken * LOUDNESS / np.sqrt(np.mean(spoken**2)), -32_000, 32_000))
+    spoken: NDArray[np.float64] = (halves[1:, 0] + halves[:-1, 1]).reshape(-1)[:samples]
+    level = LOUDNESS / float(np.sqrt(np.mean(spoken**2)))
+    return np.clip(level * spoken, -32_000, 32_000).astype(np.int16)
 
 
 def _source(samples: int, sounds: int, rng: np.random.Generator) -> NDArray[np.float64]:

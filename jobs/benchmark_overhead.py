@@ -31,6 +31,7 @@ LANGUAGES = ("de", "fr")
 MAX_TOKENS = 64
 END_BIAS = 60.0  # see tests/bundle.py: most answers end, as those of a trained model do
 TARGET = 1.25
+RAY_NICENESS = 15  # of every worker process, unless RAY_worker_niceness says otherwise
 
 Units = dict[str, list[int]]  # by utterance id
 Texts = dict[tuple[str, str | None], tuple[str, int]]  # text and its tokens by id and target language; None: transcript
@@ -100,7 +101,7 @@ def rows(audio_s: float, encode: Bare, generate: Bare, stages: Mapping[str, Mapp
     bare = {"decode + encode": encode.seconds, "generate": generate.seconds}
     job = {name: float(stages[name]["work_seconds"]) for name in ("units", "text")}
     cpu = {"decode + encode": encode.cpu_seconds, "generate": generate.cpu_seconds}
-    made = []
+    made: list[dict[str, Any]] = []
     for side, parts in (("bare", bare), ("job", job)):
         for name, seconds in [*parts.items(), ("sum", sum(parts.values()))]:
             made.append({"name": f"{side}: {name}", "seconds": round(seconds, 2), "rtfx": round(audio_s / seconds, 1)})
@@ -116,10 +117,10 @@ def bare_encode(bundle: Path, corpus: Path) -> Bare:
     import torch
 
     from spire_ray.encode import EncodeUnits
-    from spire_ray.resources import encoder_pool
+    from spire_ray.resources import Cluster, encoder_pool
     from spire_ray.units import collapse
 
-    pool = encoder_pool({"CPU": max(2, _cores())})
+    pool = encoder_pool(Cluster(max(2, _cores()), 0, max(2, _cores())))
     threads = pool.size * (pool.threads or 1)
     stage = EncodeUnits(
         str(bundle / "encoder"), str(bundle / "codebook.safetensors"), ENCODER_LAYERS, device="cpu", threads=threads
@@ -166,7 +167,7 @@ def bare_generate(bundle: Path, units: Units) -> Bare:
     made: Texts = {}
     for key, output in zip(asked, outputs, strict=True):
         ids = list(output.outputs[0].token_ids)
-        text = tokenizer.decode(ids, skip_special_tokens=True)
+        text = str(tokenizer.decode(ids, skip_special_tokens=True))
         cut = min((at for at in map(text.find, STOP_STRINGS) if at >= 0), default=None)
         made[key] = (text[:cut].strip(), len(ids))
     return Bare(seconds, cpu_seconds, torch.get_num_threads(), made)
@@ -190,7 +191,7 @@ def run_job(bundle: Path, corpus: Path, out: Path) -> Job:
 
 
 def _bundle(folder: Path) -> tuple[Path, dict[str, int]]:
-    from safetensors import safe_open
+    from safetensors.numpy import load_file
 
     from bundle import make_bundle
 
@@ -207,22 +208,15 @@ def _bundle(folder: Path) -> tuple[Path, dict[str, int]]:
     )
     parameters = {}
     for model in ("encoder", "llm"):
-        with safe_open(folder / model / "model.safetensors", framework="np") as weights:
-            shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]
-        parameters[model] = sum(_product(shape) for shape in shapes)
+        weights = load_file(folder / model / "model.safetensors")
+        parameters[model] = sum(weight.size for weight in weights.values())
     assert parameters["llm"] >= LLM_PARAMETERS, parameters
     return folder, parameters
 
 
-def _product(shape: list[int]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product
-
-
 def _in_child(work: Callable[..., T], *arguments: Any) -> T:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    """`work` in a process of its own, at the priority that Ray gives to the job's actors."""
+    with ProcessPoolExecutor(1, get_context("spawn"), os.nice, (RAY_NICENESS,)) as pool:
         return pool.submit(work, *arguments).result()
 
 

@@ -2,8 +2,8 @@
 
 Copy this file, edit what is in capitals, run or submit it:
 
-python jobs/speech_to_text.py CORPUS OUT
-ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/speech_to_text.py s3://corpora/x s3://results/x
+    python jobs/speech_to_text.py CORPUS OUT
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/speech_to_text.py s3://corpora/x s3://results/x
 """
 
 import sys
@@ -14,4 +14,4 @@ CHECKPOINT = "SpireFull"
 LANGUAGES = ["de", "fr", "nl", "it", "es", "pt", "ko", "ru", "zh"]
 
 if __name__ == "__main__":
-    sys.exit(main(["speech-to-text", *sys.argv[1:3], "--checkpoint", CHECKPOINT, "--languages", *LANGUAGES]))
+    sys.exit(main(["speech-to-text", *sys.argv[1:], "--checkpoint", CHECKPOINT, "--languages", *LANGUAGES]))

@@ -57,7 +57,10 @@ def _cached(kind: Kind, source: Path, pickled: Path, suffix: str) -> Path:
     target = folder / f"{sha256}{suffix}"
     if target.exists():
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise UserError(f"{folder}: {fault.strerror}; set SPIRE_RAY_CACHE to a folder that can be written") from None
     temporary = folder / f".tmp-{uuid.uuid4().hex}"
     try:
         convert_in_child(kind, source, temporary)

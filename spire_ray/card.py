@@ -14,7 +14,7 @@ _DESCRIPTIONS = {
 
 def card(summary: dict[str, Any]) -> str:
     """The card of a run whose `records.summarise` is `summary`: YAML head with one config per table, then prose."""
-    tables = ["plan"] + [table for table, counts in summary["tables"].items() if counts]
+    tables = ["plan"] * summary["plan"]["here"] + [table for table, counts in summary["tables"].items() if counts]
     lines = ["---", "configs:"]
     for table in tables:
         lines += [f"- config_name: {table}", "  data_files:", "  - split: train", f"    path: {table}/*.parquet"]

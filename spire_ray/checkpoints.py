@@ -67,13 +67,13 @@ def resolve(name_or_folder: str, *, need: Collection[Part] = PARTS, revision: st
     """
     if name_or_folder in NAMED:
         return _named(name_or_folder, need, revision)
-    folder = Path(name_or_folder).expanduser()
+    folder = Path(name_or_folder).expanduser().absolute()  # workers have folders of their own
     if not folder.is_dir():
         raise UserError(f"{name_or_folder!r} is neither a folder nor one of the checkpoints {', '.join(NAMED)}")
     if (folder / "spire.json").is_file():
-        return _bundle(name_or_folder, folder, need)
+        return _bundle(str(folder), folder, need)
     if (folder / "config.json").is_file():
-        return _plain_llama(name_or_folder, folder, need)
+        return _plain_llama(str(folder), folder, need)
     raise UserError(f"{folder} has neither spire.json (a bundle) nor config.json (a Llama checkpoint)")
 
 
@@ -116,7 +116,8 @@ def revision_of(folder: Path) -> str:
     if folder.parent.name == "snapshots":
         return folder.name
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    # Without hidden files: the hub's client and git keep their own there, which a copy may lack.
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder)):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
         with path.open("rb") as file:
@@ -125,6 +126,10 @@ def revision_of(folder: Path) -> str:
             else:
                 digest.update(file.read(8 + _header_bytes(path)))
     return digest.hexdigest()
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _named(name: str, need: Collection[Part], revision: str | None) -> Checkpoint:

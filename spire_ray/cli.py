@@ -1,9 +1,11 @@
 """`spire-ray …`: the commands, their options, and what a person sees of an error (one line, and an exit code)."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from spire_ray import __version__
 from spire_ray.errors import Interrupted, MachineFault, UserError
@@ -31,6 +33,7 @@ OUT_HELP = "the run directory: a path or any fsspec URL"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; errors of the user's or the machine's are printed as one line."""
     options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         # Imported here: Ray, torch and vLLM take seconds that `--help` should not.
         from spire_ray import commands
@@ -42,7 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(f"fault: {error}", EXIT_FAULT)
     except (Interrupted, KeyboardInterrupt) as error:
         return _say(f"interrupted: {error or 'stopped at once'}; run the same command again to go on", EXIT_INTERRUPTED)
+    except OSError as error:
+        return _say(f"fault: {error}", EXIT_FAULT)
     return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("stopped before a shard was running")
 
 
 def _say(message: str, code: int) -> int:
@@ -73,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     source = one.add_argument_group("encoder and codebook", "SPIRE's by default")
     source.add_argument("--checkpoint", metavar="NAME", help="take those of this checkpoint or bundle folder")
     source.add_argument("--encoder", metavar="DIR_OR_NAME", help="a transformers HuBERT folder or hub name")
-    source.add_argument("--layer", type=int, metavar="N", help="its layer, counted from 1 (22)")
+    source.add_argument("--layer", type=_positive(int), metavar="N", help="its layer, counted from 1 (22)")
     source.add_argument(
         "--codebook", metavar="FILE", help="safetensors with the tensor `centroids`, or a k-means pickle"
     )

@@ -8,16 +8,14 @@ from rich.console import Console
 
 from spire_ray import run
 from spire_ray.cache import cached_codebook, convert_in_child
-from spire_ray.checkpoints import resolve
+from spire_ray.checkpoints import SPIRE_LAYER, resolve
 from spire_ray.errors import UserError
 from spire_ray.export import export as write_export
 from spire_ray.generate import TextTasks
 from spire_ray.hub import ENCODER, fetch_codebook, fetch_encoder
 from spire_ray.run import AudioOptions
 from spire_ray.settings import Encoding
-from spire_ray.show import print_run
-
-SPIRE_LAYER = 22
+from spire_ray.show import print_run, show_run
 
 
 def speech_to_text(options: argparse.Namespace) -> None:
@@ -61,7 +59,7 @@ def retry(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """What a run directory holds."""
-    print_run(options.out, Console(), rows=True)
+    show_run(options.out, Console())
 
 
 def export(options: argparse.Namespace) -> None:
@@ -93,7 +91,7 @@ def _audio(options: argparse.Namespace) -> AudioOptions:
 
 def _encoding(options: argparse.Namespace) -> Encoding:
     if options.checkpoint:
-        if options.encoder or options.codebook or options.layer:
+        if options.encoder or options.codebook or options.layer is not None:
             raise UserError("--checkpoint brings its own encoder, layer and codebook: leave it out, or leave those out")
         return run.encoding_of(resolve(options.checkpoint, need=("encoder", "codebook")), _audio(options))
     if (options.encoder is None) != (options.codebook is None):

@@ -4,6 +4,7 @@ A manifest row that cannot be planned is planned all the same, as `row-<n>` (n c
 error, so that the tables have a row for everything given.
 """
 
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,10 +13,11 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from spire_ray import audio, manifest, tables
-from spire_ray.errors import RowFault, UserError
+from spire_ray.errors import MachineFault, RowFault, UserError
 from spire_ray.locations import etag_of, locate, patiently, uri_of
 from spire_ray.utterances import bad_row, checked_id, columnar, planned
 
@@ -55,7 +57,7 @@ def read_corpus(
 
 
 def _folder(fs: AbstractFileSystem, root: str, corpus: str, language: str) -> pa.Table:
-    found = fs.find(root, detail=True)
+    found = _listing(fs, root)
     by_extension: dict[str, list[str]] = {}
     for path in sorted(found):
         relative = posixpath.relpath(path, root)
@@ -74,6 +76,27 @@ def _folder(fs: AbstractFileSystem, root: str, corpus: str, language: str) -> pa
     if not sound:
         raise UserError(f"corpus {corpus} holds no {' '.join(sorted(READ))} file{f'; {note}' if note else ''}")
     return _table(_audio_rows(fs, root, [found[path] for path in sound], language), corpus, note)
+
+
+def _listing(fs: AbstractFileSystem, root: str) -> dict[str, dict[str, Any]]:
+    """Every file below `root`: local links to folders are followed, and a folder that cannot be read is a fault."""
+    if not isinstance(fs, LocalFileSystem):
+        return dict(fs.find(root, detail=True))
+
+    def refuse(fault: OSError) -> None:
+        raise MachineFault(f"{fault.filename}: {fault.strerror}") from fault
+
+    found: dict[str, dict[str, Any]] = {}
+    visited: set[str] = set()
+    for folder, below, names in os.walk(root, followlinks=True, onerror=refuse):
+        visited.add(os.path.realpath(folder))
+        # A link to a folder above would be followed for ever.
+        below[:] = [name for name in below if os.path.realpath(os.path.join(folder, name)) not in visited]
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.path.isfile(path):
+                found[path] = fs.info(path)
+    return found
 
 
 def _note(others: Counter[str]) -> str:

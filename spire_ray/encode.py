@@ -86,8 +86,7 @@ class EncodeUnits:
         if dtype not in DTYPES:
             raise UserError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
         check_codebook(encoder_folder, codebook_path, layer)
-        if threads is not None:
-            torch.set_num_threads(threads)
+        self.threads = threads
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if torch.cuda.is_available():
             torch.backends.cudnn.allow_tf32 = False  # it is on by default, for convolutions only
@@ -110,6 +109,10 @@ class EncodeUnits:
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """One shard in, one shard out. MachineFault when too many units differ from those of float32."""
+        if self.threads is not None:
+            # Here and not at construction: OpenMP keeps the number by thread, and Ray Data calls from another one than
+            # it constructs in (1.5 of 2 cores were used).
+            torch.set_num_threads(self.threads)
         started = time.perf_counter()
         table = unnest(row, "utterances", WAVEFORMS)
         views = pcm_views(table.column("pcm").combine_chunks())

@@ -1,15 +1,16 @@
 """`spire-ray export OUT FILE`: one Parquet file with everything of an utterance in one row."""
 
+import os
 import tempfile
 from pathlib import Path
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from spire_ray import outputs, records
 from spire_ray.errors import UserError
+from spire_ray.locations import locate
 from spire_ray.plan import read_shard
 from spire_ray.store import Store
 
@@ -40,12 +41,14 @@ def export(out: str, file: str) -> int:
     text_run = Store(out)
     units_run = records.units_run(text_run)
     plan = records.plan_of(units_run)
-    fs, path = fsspec.url_to_fs(file)
+    fs, path = locate(file)
     if fs.exists(path):
         raise UserError(f"{file} exists: name a new file")
     local = isinstance(fs, LocalFileSystem)
     if local and not Path(path).parent.is_dir():
         raise UserError(f"there is no folder {Path(path).parent}")
+    if local and not os.access(Path(path).parent, os.W_OK | os.X_OK):
+        raise UserError(f"{Path(path).parent} cannot be written")
     attempts = {
         "units": outputs.committed(units_run, "units"),
         "transcripts": outputs.committed(text_run, "transcripts"),

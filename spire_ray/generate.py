@@ -82,6 +82,8 @@ def check_tasks(checkpoint: Checkpoint, tasks: TextTasks) -> None:
         raise UserError(f"multi-turn translation needs a chat template, which {checkpoint.name} does not have")
     if tasks.max_tokens < 1:
         raise UserError(f"max_tokens is {tasks.max_tokens}, but at least 1 is needed")
+    if checkpoint.llm is not None and tasks.max_tokens >= context_length(checkpoint.llm):
+        raise UserError(f"max_tokens is {tasks.max_tokens}, but the context is {context_length(checkpoint.llm)} tokens")
 
 
 class GenerateText:

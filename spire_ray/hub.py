@@ -7,9 +7,10 @@ process that executes nothing of it (`cache.py`).
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
 
 from spire_ray.cache import cached_codebook, cached_encoder
-from spire_ray.errors import MachineFault
+from spire_ray.errors import MachineFault, UserError
 
 ENCODER = "facebook/hubert-large-ll60k"
 CODEBOOK = "utter-project/SpireKMeans"
@@ -38,7 +39,9 @@ def fetch_codebook() -> Path:
 def _snapshot(repository: str, patterns: list[str], revision: str | None = None) -> Path:
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
-    except OSError as fault:  # every fault of the hub's client is one
+    except HFValidationError:
+        raise UserError(f"{repository} is neither a folder nor the name of a repository on the hub") from None
+    except OSError as fault:  # whatever the network or the hub does
         reason = str(fault).split("\n", 1)[0]
         raise MachineFault(
             f"{repository} is not cached and the Hugging Face hub did not give it ({reason}); "

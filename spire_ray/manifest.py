@@ -39,6 +39,7 @@ EXTENSIONS = {
 _TRANSLATION = re.compile(r"(?:reference|translation|text)_([a-z]{2})")
 _NOT_TRANSLATIONS = frozenset({"text_id"})  # the id of a text more often than its Indonesian
 _BATCH_ROWS = 8192
+MAX_SECONDS = 1e7  # four months: a number beyond is no offset into a recording
 csv.field_size_limit(1 << 30)
 
 
@@ -135,7 +136,7 @@ def text(values: Mapping[str, Any], column: str | None) -> str | None:
 
 
 def number(values: Mapping[str, Any], column: str | None) -> float | None:
-    """A value as a finite number of 0 or more; empty is None. RowFault when it is none."""
+    """A value as seconds, 0 or more and below MAX_SECONDS; empty is None. RowFault when it is none."""
     value = values.get(column) if column else None
     if value is None or value == "":
         return None
@@ -143,7 +144,7 @@ def number(values: Mapping[str, Any], column: str | None) -> float | None:
         seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not math.isfinite(seconds) or seconds < 0:
+    if not 0 <= seconds < MAX_SECONDS:
         raise RowFault("bad_manifest_row", f"{column} is {_shown(value)}, not a number of seconds")
     return seconds
 

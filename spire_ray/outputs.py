@@ -65,10 +65,10 @@ def rows_that_count(
 def latest(rows: pa.Table) -> pa.Table:
     """Of several attempts in the order they were made, the row of each item that counts; order of first appearance."""
     keys = item_keys(rows)
-    errors = rows.column("error").is_null().to_pylist()
+    is_fine = rows.column("error").is_null().to_pylist()
     chosen: dict[tuple[str, ...], int] = {}
-    for index, (key, fine) in enumerate(zip(keys, errors, strict=True)):
-        if fine or key not in chosen or not errors[chosen[key]]:
+    for index, (key, fine) in enumerate(zip(keys, is_fine, strict=True)):
+        if fine or key not in chosen or not is_fine[chosen[key]]:
             chosen[key] = index
     return rows.take(pa.array(list(chosen.values()), pa.int64()))
 

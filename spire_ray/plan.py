@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spire_ray.errors import UserError
+from spire_ray.locations import patiently
 from spire_ray.store import Store
 from spire_ray.tables import PLAN
 
@@ -146,9 +147,13 @@ def load_plan(store: Store) -> Plan | None:
 def read_shard(store: Store, index: int) -> pa.Table:
     """The planned rows of one shard, as tables.PLAN: the part's footer and one row group are read, no more."""
     part, row_group = divmod(index, SHARDS_PER_PART)
-    # pre_buffer asks for the columns of the row group in one go, so a cache between it and the storage only adds bytes.
-    with store.fs.open(store.path(_part_key(part)), "rb", cache_type="none") as file:
-        return pq.ParquetFile(file, pre_buffer=True).read_row_group(row_group).cast(PLAN)
+
+    def read() -> pa.Table:
+        # pre_buffer asks for the row group's columns in one go: a cache between it and the storage only adds bytes.
+        with store.fs.open(store.path(_part_key(part)), "rb", cache_type="none") as file:
+            return pq.ParquetFile(file, pre_buffer=True).read_row_group(row_group).cast(PLAN)
+
+    return patiently(f"{store.url}/{_part_key(part)}", read)
 
 
 def _part_key(part: int) -> str:
@@ -234,7 +239,12 @@ def _plan_json(rows: pa.Table, bounds: NDArray[np.int64], settings: Mapping[str,
 
 
 def _parse(data: bytes) -> Plan:
-    fields = json.loads(data)
+    try:
+        fields = json.loads(data)
+    except ValueError as fault:
+        raise UserError(f"plan.json is damaged ({fault}): restore it, or use another OUT") from None
+    if not isinstance(fields, dict) or "format" not in fields:
+        raise UserError("plan.json was not written by spire-ray: use another OUT")
     if fields["format"] != FORMAT:
         raise UserError(f"plan.json has format {fields['format']}, this version reads {FORMAT}: use another OUT")
     return Plan(

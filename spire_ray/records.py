@@ -23,11 +23,13 @@ NAMED_FAULTS = 100  # error rows that run.json names
 
 
 def load_json(store: Store, key: str) -> dict[str, Any] | None:
-    """A JSON object of the run directory, or None."""
+    """A JSON object of the run directory, or None. UserError when it is damaged."""
     try:
         loaded: dict[str, Any] = json.loads(store.get(key))
     except FileNotFoundError:
         return None
+    except ValueError as fault:
+        raise UserError(f"{store.url}/{key} is damaged ({fault}): restore it, or use another OUT") from None
     return loaded
 
 
@@ -49,6 +51,8 @@ def plan_of(store: Store) -> Plan:
 def write_records(driver: Driver, store: Store) -> None:
     """Put runs/ID.json, then run.json and README.md from all that lies there."""
     store.create(f"runs/{driver.id}.json", _json(driver.record()))
+    if driver.was_stopped:
+        return  # a machine that is being taken away gives seconds, and counting opens every part
     summary = summarise(store)
     store.replace("run.json", _json(summary))
     store.replace("README.md", card(summary).encode())
@@ -60,13 +64,19 @@ def _json(value: dict[str, Any]) -> bytes:
 
 def summarise(store: Store) -> dict[str, Any]:
     """What OUT holds, counted from its parts and not from any driver's memory: run.json."""
-    plan = plan_of(units_run(store))
+    source = units_run(store)
+    plan = plan_of(source)
     runs = [run for name in store.find("runs") if (run := load_json(store, f"runs/{name}"))]
     counts = {table: _count(store, table) for table in outputs.SCHEMAS}
     return {
-        "plan": {"utterances": plan.utterances, "hours": plan.hours, "shards": plan.shards},
+        "plan": {
+            "utterances": plan.utterances,
+            "hours": plan.hours,
+            "shards": plan.shards,
+            "here": source.url == store.url,
+        },
         "tables": {table: counted.as_dict() if counted.shards else None for table, counted in counts.items()},
-        "faults": next((counted.faults for counted in counts.values() if counted.faults), []),
+        "faults": [fault for counted in counts.values() for fault in counted.faults],
         "units": {"settings": load_json(store, "units.json"), **_speed(runs, "units"), **_encoders(runs)},
         "text": {"settings": load_json(store, "text.json"), **_speed(runs, "text")},
         "drivers": len(runs),
@@ -105,7 +115,10 @@ class _Counted:
     def add(self, rows: pa.Table) -> None:
         self.rows += rows.num_rows
         self.errors.update(outputs.error_counts(rows))
-        failed = rows.filter(pc.is_valid(rows.column("error"))).slice(0, NAMED_FAULTS - len(self.faults))
+        # What has no units for a reason is named once, in the units table.
+        errors = rows.column("error")
+        own = pc.and_(pc.is_valid(errors), pc.invert(pc.starts_with(pc.fill_null(errors, ""), "no_units")))
+        failed = rows.filter(own).slice(0, NAMED_FAULTS - len(self.faults))
         self.faults += [f"{row['utterance_id']}: {row['error']}" for row in failed.to_pylist()]
         if "duration_s" in rows.schema.names:
             self.audio_s += pc.sum(rows.column("duration_s")).as_py() or 0.0

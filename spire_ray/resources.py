@@ -17,9 +17,28 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import ray
+from ray._private import ray_constants
+
+from spire_ray.errors import UserError
 
 CPUS_PER_ENCODER = 4  # without GPUs: beyond 4 threads an encoder gains less than a second actor does
+GPU_ACTOR_CPUS = 0.5  # it feeds its GPU: small machines have two CPUs to one
 READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray has."""
+
+    cpus: float
+    gpus: int
+    node_cpus: int  # of the smallest node that has any
+    accelerators: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> str:
+        """Where models run: cuda where there are GPUs, else cpu."""
+        return "cuda" if self.gpus else "cpu"
 
 
 @dataclass(frozen=True)
@@ -37,22 +56,29 @@ class Pool:
         return "cuda" if self.num_gpus else "cpu"
 
 
-def connect(address: str | None) -> dict[str, float]:
+def connect(address: str | None) -> Cluster:
     """Join the cluster at `address` (or RAY_ADDRESS), else start Ray on this machine alone, bound to loopback.
 
-    Returns the cluster's resources by name: CPU, GPU, memory in bytes.
+    UserError when there is no cluster at `address`.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     settings: dict[str, Any] = {}
     if address == "local":
-        # Two logical CPUs at the least: an encoder, a reader and a commit reserve 1.75 together.
+        # Ray makes the machine's outward address of 127.0.0.1, and listens on every interface, unless this says that
+        # there is no cluster: in this process by the constant, in those it starts by the variable.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        # Two logical CPUs at the least: an encoder, a reader and a commit reserve 1.75.
         settings = {
             "num_cpus": max(2, len(os.sched_getaffinity(0))),
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
         }
     with _quiet():
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="spire_ray", **settings)
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="spire_ray", **settings)
+        except (ConnectionError, RuntimeError, ValueError) as fault:
+            raise UserError(f"no Ray cluster answers at {address}: {fault}") from fault
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return of_this_cluster()
@@ -76,41 +102,49 @@ def _quiet() -> Iterator[None]:
             os.close(terminal)
 
 
-def of_this_cluster() -> dict[str, float]:
+def of_this_cluster() -> Cluster:
     """The resources of the cluster this process has joined."""
-    return {name: float(amount) for name, amount in ray.cluster_resources().items()}  # type: ignore[no-untyped-call]
+    totals: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return Cluster(
+        cpus=float(totals.get("CPU", 0)),
+        gpus=int(totals.get("GPU", 0)),
+        node_cpus=int(min((cpus for cpus in nodes if cpus >= 1), default=1)),
+        accelerators=tuple(sorted(name for name in totals if name.startswith("accelerator_type:"))),
+    )
 
 
-def encoder_pool(cluster: dict[str, float]) -> Pool:
+def encoder_pool(cluster: Cluster) -> Pool:
     """One encoder to a GPU; without GPUs one to four CPUs, leaving a CPU of each four to the readers."""
-    if gpus := int(cluster.get("GPU", 0)):
-        return Pool(gpus, num_cpus=1, num_gpus=1)
-    cpus = int(cluster.get("CPU", 1))
-    size = max(1, cpus // CPUS_PER_ENCODER)
-    threads = max(1, min(cpus, len(os.sched_getaffinity(0))) // size) if size == 1 else CPUS_PER_ENCODER
-    return Pool(size, num_cpus=max(1, threads - 1), num_gpus=0, threads=threads)
+    if cluster.gpus:
+        return Pool(cluster.gpus, num_cpus=GPU_ACTOR_CPUS, num_gpus=1)
+    threads = max(1, min(CPUS_PER_ENCODER, cluster.node_cpus))
+    return Pool(max(1, int(cluster.cpus) // threads), num_cpus=threads - 1 or 0.5, num_gpus=0, threads=threads)
 
 
-def reader_pool(cluster: dict[str, float], encoders: Pool) -> Pool:
-    """Readers enough for the encoders, within the CPUs those leave."""
-    if encoders.num_gpus:
-        spare = int(cluster.get("CPU", 1) - encoders.size * encoders.num_cpus)
-        return Pool(max(1, min(READERS_PER_GPU * encoders.size, spare - 1)), num_cpus=1, num_gpus=0)
-    return Pool(encoders.size, num_cpus=0.5, num_gpus=0)
+def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
+    """Readers enough for the encoders, within the CPUs those and the commits leave."""
+    if not encoders.num_gpus:
+        return Pool(encoders.size, num_cpus=min(0.5, encoders.num_cpus / 2), num_gpus=0)
+    commits = commit_pool(encoders)
+    spare = cluster.cpus - encoders.size * encoders.num_cpus - commits.size * commits.num_cpus
+    if spare < 1:
+        return Pool(1, num_cpus=0.25, num_gpus=0)
+    return Pool(min(READERS_PER_GPU * encoders.size, int(spare)), num_cpus=1, num_gpus=0)
 
 
-def engine_pool(cluster: dict[str, float]) -> Pool:
-    """One engine to a GPU; without GPUs one engine with every CPU but what reading needs."""
-    if gpus := int(cluster.get("GPU", 0)):
-        return Pool(gpus, num_cpus=1, num_gpus=1)
+def engine_pool(cluster: Cluster) -> Pool:
+    """One engine to a GPU; without GPUs one engine on all CPUs of its node."""
+    if cluster.gpus:
+        return Pool(cluster.gpus, num_cpus=GPU_ACTOR_CPUS, num_gpus=1)
     return Pool(1, num_cpus=1, num_gpus=0)
+
+
+def loader_pool(engines: Pool) -> Pool:
+    """Loading a shard's units takes milliseconds: one actor to eight engines."""
+    return Pool(-(-engines.size // 8), num_cpus=0.25, num_gpus=0)
 
 
 def commit_pool(models: Pool) -> Pool:
     """Commits are small: one actor to eight of the models it serves."""
     return Pool(-(-models.size // 8), num_cpus=0.25, num_gpus=0)
-
-
-def loader_pool(engines: Pool) -> Pool:
-    """Loading a shard's units takes milliseconds: one actor to an engine."""
-    return Pool(engines.size, num_cpus=0.5, num_gpus=0)

@@ -3,15 +3,16 @@
 Whatever a user can get wrong is checked before anything is written.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from spire_ray import outputs, pipeline
-from spire_ray.checkpoints import LLM, Checkpoint, check_languages, resolve
+from spire_ray.checkpoints import LLM, NAMED, PARTS, Checkpoint, Part, check_languages, resolve
 from spire_ray.corpus import NOTE, read_corpus, read_text_corpus
 from spire_ray.driver import Driver
 from spire_ray.encode import check_codebook
@@ -21,12 +22,18 @@ from spire_ray.locations import absolute
 from spire_ray.plan import Plan, Shard, cut, cut_text, freeze, load_plan, write_plan
 from spire_ray.progress import Progress
 from spire_ray.records import load_json, plan_of, units_run, write_records
+from spire_ray.retry import text_to_retry, units_to_retry
 from spire_ray.settings import Encoding, Generation
-from spire_ray.shards import LoadText, LoadUnits, StoreAt, failed_ids
+from spire_ray.shards import LoadText, LoadUnits, StoreAt
 from spire_ray.store import Store
+from spire_ray.vocabulary import check_vocabulary
 
 SHARD_MINUTES = {"cuda": 60.0, "cpu": 10.0}
 ENCODER_DTYPE = {"cuda": "float16", "cpu": "float32"}
+MAX_SECONDS = 600.0  # HuBERT's memory grows with the square of the length, and a run of one unit must fit int16
+# How slow a stage may be before it is taken for dead: audio per second, and generated tokens per second of an engine.
+SLOWEST_RTFX = 0.05
+SLOWEST_TOKENS = {"cuda": 100.0, "cpu": 1.0}
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,11 @@ def speech_to_text(
     corpus: str, out: str, checkpoint: str, tasks: TextTasks, audio: AudioOptions, address: str | None = None
 ) -> None:
     """CORPUS to units, transcripts and translations in OUT."""
-    found = resolve(checkpoint)
-    check_tasks(found, tasks)
-    encoding = encoding_of(found, audio)
     with _driver("speech-to-text", out, address) as (driver, store):
+        found = _resolve(store, checkpoint, PARTS)
+        encoding = encoding_of(found, audio)
+        check_tasks(found, tasks)
+        check_vocabulary(found, clusters=encoding.clusters)
         plan = _plan_audio(driver, store, corpus, audio)
         _encode(driver, store, plan, encoding)
         _generate(driver, store, store, plan, Generation(found, tasks))
@@ -61,45 +69,52 @@ def tokenize(corpus: str, out: str, encoding: Encoding, audio: AudioOptions, add
 
 def generate(out: str, to: str | None, checkpoint: str, tasks: TextTasks, address: str | None = None) -> None:
     """The units in OUT to transcripts and translations, in OUT or in TO."""
-    found = resolve(checkpoint, need=LLM)
-    check_tasks(found, tasks)
     source = Store(out)
     plan = plan_of(source)
-    if missing := len(plan.without(outputs.committed(source, "units"))):
-        raise UserError(f"{out}: {missing} of {plan.shards} shards have no units yet: run spire-ray tokenize first")
+    units = load_json(source, "units.json")
+    if units is None or (missing := len(plan.without(outputs.committed(source, "units")))):
+        raise UserError(
+            f"{out}: {missing if units else 'all'} of {plan.shards} shards lack units: finish tokenize first"
+        )
     with _driver("generate", to or out, address) as (driver, store):
+        if store.url != source.url and load_plan(store) is not None:
+            raise UserError(f"{store.url} holds a run of its own: give --to a new folder")
+        found = _resolve(store, checkpoint, LLM)
+        check_tasks(found, tasks)
+        check_vocabulary(found, units["settings"]["clusters"])
         _generate(driver, source, store, plan, Generation(found, tasks))
 
 
 def translate(corpus: str, out: str, checkpoint: str, tasks: TextTasks, address: str | None = None) -> None:
     """A text corpus to translations in OUT."""
-    found = resolve(checkpoint, need=LLM)
-    check_languages(found, [tasks.source_language])
-    check_tasks(found, tasks)
     with _driver("translate", out, address) as (driver, store):
+        found = _resolve(store, checkpoint, LLM)
+        check_languages(found, [tasks.source_language])
+        check_tasks(found, tasks)
+        check_vocabulary(found, clusters=None)
         settings = {"text_corpus": absolute(corpus), "source_language": tasks.source_language}
         plan = load_plan(store)
         if plan is None:
-            rows = cut_text(read_text_corpus(corpus, source_language=tasks.source_language))
-            plan = _write_plan(store, rows, settings)
+            rows = read_text_corpus(corpus, source_language=tasks.source_language)
+            check_languages(found, sorted(set(pc.unique(rows.column("source_language")).drop_null().to_pylist())))
+            plan = _write_plan(store, cut_text(rows), settings)
         plan.refuse_other(store, settings)
         _generate(driver, store, store, plan, Generation(found, tasks))
 
 
 def retry(out: str, address: str | None = None) -> None:
     """The error rows of OUT again, with the settings they were made with: adds `.r1` parts, touches no old one."""
-    store = Store(out)
-    source = units_run(store)
+    source = units_run(Store(out))
     plan = plan_of(source)
     with _driver("retry", out, address) as (driver, store):
         if units := load_json(store, "units.json"):
             encoding = Encoding.of(units)
             mark = freeze(store, "units.json", encoding.frozen(plan))
-            _run_units(driver, store, plan, encoding, mark, _shards_to_retry(store, ["units"], plan))
+            _run_units(driver, store, plan, encoding, mark, units_to_retry(store, plan))
         if text := load_json(store, "text.json"):
             generation = Generation.of(text)
             mark = freeze(store, "text.json", generation.frozen(_made_from(source, store, plan)))
-            shards = _shards_to_retry(store, generation.tables, plan)
+            shards = text_to_retry(source, store, generation.tables, plan)
             _run_text(driver, source, store, plan, generation, mark, shards)
 
 
@@ -125,8 +140,19 @@ def _driver(command: str, out: str, address: str | None) -> Iterator[tuple[Drive
                 write_records(driver, store)
 
 
+def _resolve(store: Store, checkpoint: str, need: Collection[Part]) -> Checkpoint:
+    """The checkpoint; a named one at the revision that a run already has, whatever the hub's newest is."""
+    text = load_json(store, "text.json")
+    began_with = text and text["settings"]["checkpoint"] == checkpoint in NAMED
+    return resolve(checkpoint, need=need, revision=text["settings"]["revision"] if text and began_with else None)
+
+
 def _plan_audio(driver: Driver, store: Store, corpus: str, audio: AudioOptions) -> Plan:
-    settings: dict[str, Any] = {"corpus": absolute(corpus), "source_language": audio.source_language}
+    if audio.max_seconds > MAX_SECONDS:
+        raise UserError(f"--max-seconds {audio.max_seconds:g} is above {MAX_SECONDS:g}")
+    if units_run(store).url != store.url:
+        raise UserError(f"{store.url} holds the text of another run's units: use another OUT")
+    settings: dict[str, Any] = {"corpus": absolute(corpus).rstrip("/"), "source_language": audio.source_language}
     if audio.shard_minutes is not None:
         settings["shard_minutes"] = audio.shard_minutes
     plan = load_plan(store)
@@ -159,10 +185,9 @@ def _encode(driver: Driver, store: Store, plan: Plan, encoding: Encoding) -> Non
 
 def _generate(driver: Driver, source: Store, store: Store, plan: Plan, generation: Generation) -> None:
     done = load_json(store, "text.json")
-    generation = generation.settled(
-        done["settings"]["dtype"] if done else EngineSettings.for_device(driver.device).dtype
-    )
-    mark = freeze(store, "text.json", generation.frozen(_made_from(source, store, plan)))
+    default = done["settings"]["dtype"] if done else EngineSettings.for_device(driver.device).dtype
+    generation = generation.settled(default)
+    mark = freeze(store, "text.json", generation.frozen(_made_from(source, store, plan)), generation.places())
     shards = plan.without(outputs.committed(store, generation.tables[-1]))
     _run_text(driver, source, store, plan, generation, mark, shards)
 
@@ -176,7 +201,8 @@ def _made_from(source: Store, store: Store, plan: Plan) -> dict[str, Any]:
 def _run_units(driver: Driver, store: Store, plan: Plan, encoding: Encoding, mark: str, shards: list[Shard]) -> None:
     if shards:
         dataset = pipeline.audio_to_units(driver, shards, StoreAt(store.url), encoding, mark)
-        driver.run(dataset, Progress.of("units", plan, shards), max(shard.seconds for shard in shards))
+        patience_s = max(shard.seconds for shard in shards) / SLOWEST_RTFX
+        driver.run(dataset, Progress.of("units", plan, shards), patience_s)
     outputs.mark_complete(store, "units", plan.shards, mark)
 
 
@@ -190,17 +216,8 @@ def _run_text(
             attempts = outputs.committed(source, "units")
             load = (LoadUnits, {"run": run, "out": out, "attempts": attempts, "tables": generation.tables})
         dataset = pipeline.units_to_text(driver, shards, load, out, generation, mark)
-        driver.run(dataset, Progress.of("text", plan, shards), max(shard.seconds for shard in shards))
+        tokens = max(shard.utterances for shard in shards) * generation.tasks.requests * generation.tasks.max_tokens
+        patience_s = tokens * pipeline.SHARDS_IN_FLIGHT / SLOWEST_TOKENS[driver.device]
+        driver.run(dataset, Progress.of("text", plan, shards), patience_s)
     for table in generation.tables:
         outputs.mark_complete(store, table, plan.shards, mark)
-
-
-def _shards_to_retry(store: Store, tables: list[str], plan: Plan) -> list[Shard]:
-    """The committed shards with an error row that another attempt may mend, each with its next attempt's number."""
-    attempts = outputs.committed(store, tables[-1])
-    found = []
-    for shard in plan.without({}):
-        again = attempts.get(shard.index, -1) + 1
-        if again and (ids := failed_ids(store, tables, shard.index, again)):
-            found.append(Shard(shard.index, again, len(ids), shard.seconds * len(ids) / shard.utterances))
-    return found

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spire_ray.checkpoints import LLM, Checkpoint, resolve
-from spire_ray.codebook import load_codebook
+from spire_ray.checkpoints import LLM, NAMED, Checkpoint, resolve
+from spire_ray.codebook import codebook_shape, load_codebook
 from spire_ray.errors import UserError
 from spire_ray.generate import TextTasks
 from spire_ray.plan import Plan, fingerprint
@@ -34,6 +34,11 @@ class Encoding:
             raise ValueError("the dtype is not settled")
         return self.dtype
 
+    @property
+    def clusters(self) -> int:
+        """K: how many different units there are."""
+        return codebook_shape(Path(self.codebook))[0]
+
     def settled(self, dtype: str) -> "Encoding":
         """With `dtype` where none was asked for."""
         return replace(self, dtype=self.dtype or dtype)
@@ -45,6 +50,7 @@ class Encoding:
             "encoder": weights_sha256(Path(self.encoder)),
             "layer": self.layer,
             "codebook": load_codebook(Path(self.codebook)).sha256,
+            "clusters": self.clusters,
             "dtype": self.dtype,
             "max_seconds": self.max_seconds,
         }
@@ -84,13 +90,17 @@ class Generation:
         """With `dtype` where none was asked for, as in `Encoding.settled`."""
         return replace(self, dtype=self.dtype or dtype)
 
+    def places(self) -> dict[str, Any]:
+        """What the checkpoint was asked for as, recorded for `spire-ray retry`."""
+        return {"checkpoint": self.checkpoint.name}
+
     def frozen(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of text.json. `source`: the fingerprint of the units or plan, and the run that holds them."""
         tasks = self.tasks
         examples = [[*pair, *examples] for pair, examples in sorted(tasks.examples.items())]
         return {
             **source,
-            "checkpoint": self.checkpoint.name,
+            "checkpoint": self.checkpoint.name if self.checkpoint.name in NAMED else "a folder",
             "revision": self.checkpoint.revision,
             "prompt_style": self.checkpoint.prompt_style,
             "dtype": self.dtype,
@@ -117,13 +127,18 @@ class Generation:
             for name in ("method", "transcripts", "source_language", "prompt_variant", "max_tokens")
         }
         tasks = TextTasks(languages=tuple(settings["languages"]), **kept)
-        return cls(resolve(settings["checkpoint"], need=LLM), tasks, settings["dtype"])
+        name = text["recorded"]["checkpoint"]
+        revision = settings["revision"] if name in NAMED else None
+        return cls(resolve(name, need=LLM, revision=revision), tasks, settings["dtype"])
 
 
 def weights_sha256(encoder: Path) -> str:
     """SHA-256 (hex) over the config and the weights of an encoder folder."""
     digest = hashlib.sha256()
     for path in [encoder / "config.json", *sorted(encoder.glob("*.safetensors"))]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing: the encoder was there when the units were made") from None
     return digest.hexdigest()

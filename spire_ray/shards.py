@@ -11,9 +11,7 @@ from spire_ray import outputs
 from spire_ray.plan import read_shard
 from spire_ray.read import ReadAudio
 from spire_ray.store import Store
-from spire_ray.tables import SOURCES, nest, reason_of
-
-UNRETRIABLE = "bad_manifest_row"  # frozen in the plan: mend the manifest and start another OUT
+from spire_ray.tables import SOURCES, nest
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,9 @@ class ReadShard:
     def __call__(self, row: pa.Table) -> pa.Table:
         """A shard's descriptor to its WAVEFORMS."""
         shard, attempt = shard_of(row)
-        rows = read_shard(self.store, shard)
         if attempt == 0:
-            return nest(shard, attempt, utterances=self.first.read(rows))
-        rows = rows.filter(pc.is_in(rows.column("utterance_id"), failed_ids(self.store, ["units"], shard, attempt)))
-        return nest(shard, attempt, utterances=self.again.read(rows))
+            return nest(shard, attempt, utterances=self.first.read(read_shard(self.store, shard)))
+        return nest(shard, attempt, utterances=self.again.read(retriable_rows(self.store, "units", shard, attempt)))
 
 
 class LoadUnits:
@@ -72,10 +68,11 @@ class LoadUnits:
     def __call__(self, row: pa.Table) -> pa.Table:
         """A shard's descriptor to its SOURCES."""
         shard, attempt = shard_of(row)
-        units = outputs.rows_that_count(self.store, "units", shard, self.attempts[shard])
-        if attempt:
-            failed = pc.is_in(units.column("utterance_id"), failed_ids(self.out, self.tables, shard, attempt))
-            units = units.filter(pc.and_(failed, pc.is_null(units.column("error"))))
+        highest = self.attempts[shard]
+        if attempt == 0:
+            units = outputs.rows_that_count(self.store, "units", shard, highest)
+        else:
+            units = retriable_text(self.store, self.out, self.tables, shard, attempt, highest)
         return nest(shard, attempt, utterances=as_sources(units))
 
 
@@ -88,27 +85,35 @@ class LoadText:
     def __call__(self, row: pa.Table) -> pa.Table:
         """A shard's descriptor to its SOURCES."""
         shard, attempt = shard_of(row)
-        rows = read_shard(self.store, shard)
-        if attempt:
-            rows = rows.filter(
-                pc.is_in(rows.column("utterance_id"), failed_ids(self.store, ["translations"], shard, attempt))
-            )
-        return nest(shard, attempt, utterances=as_sources(rows))
+        if attempt == 0:
+            return nest(shard, attempt, utterances=as_sources(read_shard(self.store, shard)))
+        again = retriable_rows(self.store, "translations", shard, attempt)
+        return nest(shard, attempt, utterances=as_sources(again))
+
+
+def retriable_text(
+    source: Store, out: Store, tables: Sequence[str], shard: int, attempt: int, units_attempt: int
+) -> pa.Table:
+    """The units (UNITS) of the utterances that have them, and an error in one of `tables` before `attempt`."""
+    units = outputs.rows_that_count(source, "units", shard, units_attempt)
+    failed = pc.is_in(units.column("utterance_id"), failed_ids(out, tables, shard, attempt))
+    return units.filter(pc.and_(failed, pc.is_null(units.column("error"))))
+
+
+def retriable_rows(store: Store, table: str, shard: int, attempt: int) -> pa.Table:
+    """The planned rows (PLAN) without an error in the plan, which stays, but with one in `table` before `attempt`."""
+    rows = read_shard(store, shard)
+    failed = pc.is_in(rows.column("utterance_id"), failed_ids(store, [table], shard, attempt))
+    return rows.filter(pc.and_(failed, pc.is_null(rows.column("error"))))
 
 
 def failed_ids(store: Store, tables: Sequence[str], shard: int, attempt: int) -> pa.Array:
-    """The utterances with a row in error in any of `tables` before `attempt`, bad manifest rows left out."""
-    ids: list[str] = []
+    """The utterances with a row in error in any of `tables` before `attempt`."""
+    ids: set[str] = set()
     for table in tables:
         rows = outputs.rows_that_count(store, table, shard, attempt - 1, [*outputs.item_columns(table), "error"])
-        ids.extend(retriable(rows).column("utterance_id").to_pylist())
-    return pa.array(sorted(set(ids)), pa.string())
-
-
-def retriable(rows: pa.Table) -> pa.Table:
-    """The rows with an error that another attempt may mend."""
-    errors = rows.column("error").to_pylist()
-    return rows.filter(pa.array([e is not None and reason_of(e) != UNRETRIABLE for e in errors], pa.bool_()))
+        ids.update(rows.filter(pc.is_valid(rows.column("error"))).column("utterance_id").to_pylist())
+    return pa.array(sorted(ids), pa.string())
 
 
 def as_sources(rows: pa.Table) -> pa.Table:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from spire_ray import outputs
 from spire_ray.plan import read_shard
-from spire_ray.records import plan_of, summarise, units_run
+from spire_ray.records import load_json, summarise, units_run
 from spire_ray.store import Store
 
 ROWS = 3
@@ -16,11 +16,20 @@ FAULTS = 5
 MAX_CHARS = 70
 
 
-def print_run(out: str, console: Console, rows: bool = False) -> None:
-    """Counts, hours, errors by reason and speed; with `rows` the first few utterances. UserError if OUT is no run."""
+def show_run(out: str, console: Console) -> None:
+    """`spire-ray show`: everything counted anew, and the first few utterances. UserError if OUT is no run."""
     store = Store(out)
-    plan_of(units_run(store))
-    summary = summarise(store)
+    _print_summary(summarise(store), console)
+    _print_rows(store, console)
+
+
+def print_run(out: str, console: Console) -> None:
+    """The end of a command: what run.json says. Counting 10^5 parts again would take minutes."""
+    store = Store(out)
+    _print_summary(load_json(store, "run.json") or summarise(store), console)
+
+
+def _print_summary(summary: dict[str, Any], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("table")
     for name in ("shards", "rows", "hours", "RTFx"):
@@ -29,8 +38,8 @@ def print_run(out: str, console: Console, rows: bool = False) -> None:
     table.add_column("errors")
     plan = summary["plan"]
     table.add_row("plan", str(plan["shards"]), f"{plan['utterances']:,}", f"{plan['hours']:.3f}")
-    for name, counts in summary["tables"].items():
-        if counts:
+    for name in outputs.SCHEMAS:
+        if counts := summary["tables"][name]:
             speed = summary["units" if name == "units" else "text"]["rtfx"]
             hours = f"{counts['audio_hours']:.3f}" if "audio_hours" in counts else ""
             errors = ", ".join(f"{count:,} {reason}" for reason, count in counts["errors"].items()) or "0"
@@ -47,8 +56,6 @@ def print_run(out: str, console: Console, rows: bool = False) -> None:
         )
     for fault in summary["faults"][:FAULTS]:
         console.print(f"  {escape(fault)}", soft_wrap=True)
-    if rows:
-        _print_rows(store, console)
 
 
 def _print_rows(store: Store, console: Console) -> None:

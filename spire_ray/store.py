@@ -84,21 +84,25 @@ class Store:
         return f"{self.url}/{key}"
 
     def replace(self, key: str, data: bytes) -> None:
-        """Put `data` at `key` whatever is there: for summaries (run.json, README.md, heartbeat/) only."""
+        """Put `data` at `key` whatever is there: for summaries (run.json, README.md) only."""
         if not self.local:
             patiently(self._url(key), lambda: self.fs.pipe_file(self.path(key), data))
             return
         path = Path(self.path(key))
-        os.replace(_write_beside(path, data), path)
+        patiently(self._url(key), lambda: os.replace(_write_beside(path, data), path))
 
 
 def _write_beside(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
-    with temporary.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk is not helped by what was half written
+        raise
     return temporary
 
 

@@ -160,7 +160,7 @@ def unnest(row: pa.Table, name: str, schema: pa.Schema) -> pa.Table:
     """The table that `nest` put under `name`, without copying. ValueError unless `row` is one row of that schema."""
     if row.num_rows != 1:
         raise ValueError(f"a stage takes one shard at a time, got {row.num_rows} rows")
-    structs = row.column(name).chunk(0).flatten()
+    structs = row.column(name).combine_chunks().flatten()
     table = pa.Table.from_batches([pa.RecordBatch.from_struct_array(structs)])
     if table.schema.names != schema.names:
         raise ValueError(f"{name} has columns {table.schema.names}, expected {schema.names}")

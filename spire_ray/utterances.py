@@ -63,7 +63,9 @@ def _audio_place(values: Mapping[str, Any], column: str | None, base: str, fs: A
         return {"audio_uri": path, "utterance_id": path.removeprefix(root)}
     if path.startswith("/"):
         return {"audio_uri": path, "utterance_id": path.removeprefix(f"{base}/")}
-    return {"audio_uri": uri_of(fs, f"{base}/{path}"), "utterance_id": posixpath.normpath(path)}
+    # Normalised here: object storage takes `./` and `..` for names.
+    place = posixpath.normpath(f"{base}/{path}")
+    return {"audio_uri": uri_of(fs, place), "utterance_id": posixpath.normpath(path)}
 
 
 @functools.cache
@@ -84,12 +86,10 @@ def _span(values: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[float 
     duration = manifest.number(values, columns.get("duration"))
     if start is None and end is None:
         start = manifest.number(values, columns.get("offset"))
-        if start is not None and duration is not None:
-            end = start + duration
-    elif end is not None:
+    if end is not None:
         duration = end - (start or 0.0)
-    else:
-        duration = None  # of the whole file, or of the piece: not known
+    elif start is not None and duration is not None:
+        end = start + duration
     if end is not None and (start or 0.0) >= end:
         raise RowFault("bad_manifest_row", f"the piece starts at {start or 0.0:g} s and ends at {end:g} s")
     return start, end, duration

@@ -8,6 +8,13 @@ from spire_ray.errors import UserError
 from spire_ray.units import FIRST_CODE_POINT
 
 
+def check_vocabulary(checkpoint: Checkpoint, clusters: int | None) -> None:
+    """UserError unless the checkpoint's tokenizer has a token for each unit of a codebook of `clusters`."""
+    from transformers import AutoTokenizer
+
+    check_tokenizer(checkpoint, AutoTokenizer.from_pretrained(_llm_folder(checkpoint)), clusters)
+
+
 def check_tokenizer(checkpoint: Checkpoint, tokenizer: Any, num_units: int | None = None) -> int:
     """How many units `tokenizer` has (0 for a text checkpoint), once it fits the checkpoint and its codebook.
 

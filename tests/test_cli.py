@@ -26,6 +26,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("Ray was started")
 
     monkeypatch.setattr("spire_ray.resources.connect", connect)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # by another test of the session
 
 
 def refused(capsys: pytest.CaptureFixture[str], *command: object) -> str:

@@ -1,5 +1,6 @@
 """Killed, stopped and resumed, in processes of their own: the tables end as if nothing had happened."""
 
+import io
 import os
 import signal
 import subprocess
@@ -7,13 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
 from conftest import RATE, sound
 
 SHARDS = 6
-COMMAND = [sys.executable, "-c", "import sys; from spire_ray.cli import main; sys.exit(main())", "tokenize"]
+SPIRE_RAY = [sys.executable, "-c", "import sys; from spire_ray.cli import main; sys.exit(main())"]
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +26,25 @@ def long_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(corpus: Path, out: Path, bundle: Path) -> "subprocess.Popen[str]":
-    command = [*COMMAND, str(corpus), str(out), "--checkpoint", str(bundle), "--shard-minutes", "1"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def start(
+    corpus: Path, out: Path, bundle: Path, command: str = "tokenize", shard_minutes: float = 1, *options: str
+) -> "subprocess.Popen[str]":
+    words = [command, str(corpus), str(out), "--checkpoint", str(bundle), "--shard-minutes", str(shard_minutes)]
+    return subprocess.Popen([*SPIRE_RAY, *words, *options], stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def parts(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (out / "units").glob("part-*.parquet")}
+def parts(out: Path, table: str = "units") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / table).glob("part-*.parquet")}
 
 
-def wait_for_a_part(out: Path, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 200
-    while not parts(out):
+def read_ids(part: bytes) -> list[str]:
+    ids: list[str] = pq.read_table(io.BytesIO(part)).column("utterance_id").to_pylist()
+    return ids
+
+
+def wait_for_a_part(out: Path, process: "subprocess.Popen[str]", table: str = "units") -> None:
+    deadline = time.monotonic() + 400
+    while not parts(out, table):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -58,7 +67,7 @@ def test_a_killed_and_a_stopped_run_resume_to_the_bytes_of_an_undisturbed_one(
     while len(parts(out)) == len(after_kill):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    stopped.send_signal(signal.SIGINT)
+    os.killpg(stopped.pid, signal.SIGINT)  # as a terminal sends Ctrl-C: to the driver and all it started
     messages = stopped.communicate(timeout=120)[1]
     assert stopped.returncode == 75, messages
     assert messages.strip().splitlines()[-1].endswith("run the same command again to go on")
@@ -76,4 +85,26 @@ def test_a_killed_and_a_stopped_run_resume_to_the_bytes_of_an_undisturbed_one(
     assert clean.returncode == 0
     assert len(parts(out)) == SHARDS
     assert parts(out) == parts(tmp_path / "clean")
-    assert [path.name for path in out.rglob(".tmp-*")] == []
+
+
+@pytest.mark.timeout(900)
+def test_a_run_killed_while_it_generates_ends_with_whole_tables_and_the_same_units(
+    bundle: Path, manifest: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    text = ["--languages", "de", "--max-tokens", "64"]
+    killed = start(manifest, out, bundle, "speech-to-text", 0.03, *text)
+    wait_for_a_part(out, killed, "transcripts")
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    units, transcripts = parts(out), parts(out, "transcripts")
+    assert len(transcripts) < len(units)
+
+    last = start(manifest, out, bundle, "speech-to-text", 0.03, *text)
+    messages = last.communicate(timeout=400)[1]
+    assert last.returncode == 0, messages
+    assert parts(out) == units
+    assert parts(out, "transcripts").items() >= transcripts.items()
+    for table in ("transcripts", "translations"):
+        ids = [id_ for part in parts(out, table).values() for id_ in read_ids(part)]
+        assert sorted(ids) == sorted(id_ for part in units.values() for id_ in read_ids(part))
