@@ -1,5 +1,6 @@
 """The stage that makes units, called as a plain object, against transformers and sklearn."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from safetensors.torch import save_file
 from sklearn.cluster import KMeans
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from spire_ray import encode
 from spire_ray.encode import EncodeUnits, check_codebook, pcm_views
 from spire_ray.errors import MachineFault, UserError
 from spire_ray.hubert import Packed
@@ -200,9 +200,16 @@ def test_a_codebook_of_another_dimension_is_refused_before_weights_are_read(weig
         EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", "float8")
 
 
-def test_threads_are_set_when_asked_for(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(encode.torch, "set_num_threads", asked.append)
-    EncodeUnits(weights.encoder, weights.codebook, 2, "cpu")
-    EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", threads=3)
-    assert asked == [3]
+def test_a_call_has_the_threads_asked_for_whichever_thread_it_comes_from(weights: Weights) -> None:
+    before = torch.get_num_threads()
+    stage = EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", threads=before + 1)
+
+    def call() -> int:
+        stage(nest(0, 0, utterances=WAVEFORMS.empty_table()))
+        return int(torch.get_num_threads())
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(call).result() == before + 1
+    finally:
+        torch.set_num_threads(before)
