@@ -14,6 +14,7 @@ from typing import Any
 
 import benchmark_overhead
 import benchmark_text
+import benchmark_units
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -32,6 +33,11 @@ def main() -> int:
     one.add_argument("--utterances", type=int, nargs=2, default=(None, None), metavar=("ASR", "TEN"), help="how many")
     _file_options(one)
     one.set_defaults(measure=_text)
+
+    one = measurements.add_parser("units", help="speech to units: the usual ways, the packed encoder, the whole job")
+    benchmark_units.add_options(one)
+    _file_options(one)
+    one.set_defaults(measure=_units)
 
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.work_dir) as folder:
@@ -80,6 +86,15 @@ def _text(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], in
     actor, sharing, targets = report["actor_of_ceiling"], report["sharing_gain"], report["targets"]
     print(f"actor / LLM.generate: {actor:.3f} (target: at least {targets['actor']:g})")
     print(f"side by side / nothing shared: {sharing:.2f} (target: at least {targets['sharing']:g})")
+    return report, 0
+
+
+def _units(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    report = benchmark_units.measure(options.minutes, options.encoder, options.codebook, folder)
+    _print_machine(report)
+    print(benchmark_units.heading(report) + "\n")
+    _print_table(report["rows"], benchmark_units.COLUMNS)
+    print("\n" + benchmark_units.verdict(report))
     return report, 0
 
 

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from spire_ray import outputs
+from spire_ray.parity import PARITY
 from spire_ray.shards import StoreAt, shard_of
 from spire_ray.tables import TRANSCRIPTS, TRANSLATIONS, UNITS, reason_of, unnest
 
@@ -31,8 +33,23 @@ class Summary:
     cached_tokens: int = 0  # of the prompt tokens, found in the prefix cache
     shareable_tokens: int = 0  # of the prompt tokens, those that could be
     generated_tokens: int = 0
+    # Of the encoder:
+    actor: str | None = None  # host and process
+    encode_budget_s: float | None = None  # seconds of audio per micro-batch
+    redone_in_float32: bool = False
+    gpu_utilisation: float | None = None  # percent
+    parity: dict[str, Any] | None = None  # parity.Parity of this shard
 
 
+_FROM_STAGE = (
+    "cached_tokens",
+    "shareable_tokens",
+    "actor",
+    "encode_budget_s",
+    "redone_in_float32",
+    "gpu_utilisation",
+    "parity",
+)
 _SUMMARY = pa.schema(
     [
         ("shard", pa.int32()),
@@ -48,6 +65,11 @@ _SUMMARY = pa.schema(
         ("cached_tokens", pa.int64()),
         ("shareable_tokens", pa.int64()),
         ("generated_tokens", pa.int64()),
+        ("actor", pa.string()),
+        ("encode_budget_s", pa.float64()),
+        ("redone_in_float32", pa.bool_()),
+        ("gpu_utilisation", pa.float64()),
+        ("parity", PARITY),
     ]
 )
 
@@ -55,7 +77,7 @@ _SUMMARY = pa.schema(
 class CommitUnits:
     """Audio to units ends here: one part, one put.
 
-    Input columns: shard, attempt, utterances (UNITS), encode_seconds, ready_at. Output columns: those of `Summary`.
+    Input columns: those that EncodeUnits returns, and ready_at. Output columns: those of `Summary`.
     An actor and not a task, so that its process has started by the time the first shard is done.
     """
 
@@ -109,14 +131,12 @@ def _summary(row: pa.Table, rows: pa.Table, audio_s: float, busy_column: str) ->
     failed = rows.filter(pc.is_valid(rows.column("error"))).select(["utterance_id", "error"])
     messages = failed.column("error").to_pylist()
     first = failed.slice(0, NAMED_FAULTS).to_pylist()
-    tokens = {
+    told: dict[str, Any] = {
         name: pc.sum(rows.column(name)).as_py() or 0
         for name in ("prompt_tokens", "generated_tokens")
         if name in rows.schema.names
     }
-    for name in ("cached_tokens", "shareable_tokens"):
-        if name in row.schema.names:
-            tokens[name] = row.column(name)[0].as_py()
+    told |= {name: row.column(name)[0].as_py() for name in _FROM_STAGE if name in row.schema.names}
     summary = Summary(
         shard=shard,
         attempt=attempt,
@@ -127,6 +147,6 @@ def _summary(row: pa.Table, rows: pa.Table, audio_s: float, busy_column: str) ->
         ready_at=row.column("ready_at")[0].as_py(),
         committed_at=time.time(),
         busy_s=row.column(busy_column)[0].as_py(),
-        **tokens,
+        **told,
     )
     return pa.Table.from_pylist([asdict(summary)], schema=_SUMMARY)

@@ -1,7 +1,12 @@
 """The stage that makes units of waveforms: HuBERT features, the nearest centroid of each frame, runs collapsed."""
 
+import os
+import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +16,9 @@ from numpy.typing import NDArray
 
 from spire_ray.codebook import assign, codebook_shape, load_codebook
 from spire_ray.errors import MachineFault, UserError
-from spire_ray.hubert import Encoder, micro_batches
+from spire_ray.hubert import SAMPLE_RATE, Encoder, micro_batches
 from spire_ray.hubert_weights import read_config
+from spire_ray.parity import BOUNDS, FIRST_S, PARITY, ParityGate
 from spire_ray.tables import UNITS, WAVEFORMS, nest, unnest
 from spire_ray.units import collapse
 
@@ -30,6 +36,19 @@ def check_codebook(encoder_folder: str, codebook_path: str, layer: int) -> None:
         raise UserError(f"codebook {codebook_path} has dimension {dimension}, the encoder's features have {width}")
 
 
+class _NotFinite(Exception):
+    """Half precision overflowed."""
+
+
+@dataclass
+class _Encoded:
+    """What became of a shard's waveforms, by their index."""
+
+    units: dict[int, NDArray[np.int64]] = field(default_factory=dict)  # of every frame [T_i]
+    features: dict[int, torch.Tensor] = field(default_factory=dict)  # [T_i, D], of those that are to be compared
+    in_float32: bool = False  # a second time, because the features overflowed
+
+
 class EncodeUnits:
     """Waveforms of a shard to units.
 
@@ -41,6 +60,10 @@ class EncodeUnits:
         utterances: large_list of tables.UNITS rows, in the same order; null units beside an error
         encode_seconds: float64, wall time of this call
         encode_budget_s: float64, seconds of audio per micro-batch; below what was asked for once memory ran out
+        redone_in_float32: bool, whether half precision overflowed
+        parity: struct, the fields of `parity.Parity` for this shard
+        actor: string, host and process
+        gpu_utilisation: float64, percent at the end of this call; null without a GPU or nvidia-ml-py
     """
 
     def __init__(
@@ -52,11 +75,13 @@ class EncodeUnits:
         dtype: str = "float32",
         budget_s: float | None = None,
         threads: int | None = None,
+        parity_bound: float | None = None,
     ) -> None:
         """Loads the encoder and the codebook on `device` (default: CUDA where there is one). UserError.
 
         budget_s: seconds of audio per micro-batch, by default what suits the device; rounding may depend on it in
-        half precision. threads: of torch on the CPU, by default as many as torch finds.
+        half precision. threads: of torch on the CPU, by default as many as torch finds. parity_bound: share of frames
+        that may have another unit than in float32, by default what suits the dtype.
         """
         if dtype not in DTYPES:
             raise UserError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
@@ -66,37 +91,90 @@ class EncodeUnits:
         if torch.cuda.is_available():
             torch.backends.cudnn.allow_tf32 = False  # it is on by default, for convolutions only
         self.encoder = Encoder(Path(encoder_folder), layer, device, DTYPES[dtype])
+        self.folder, self.layer = Path(encoder_folder), layer
         self.codebook = load_codebook(Path(codebook_path)).to(device)
-        self.budget_s = budget_s or BUDGET_S[self.encoder.device.type]
+        kind = self.encoder.device.type
+        self.budget_s = budget_s or BUDGET_S[kind]
+        bound = BOUNDS[dtype] if parity_bound is None else parity_bound
+        self.gate = ParityGate(lambda waveforms: self.exact.features(waveforms), self.codebook, bound, FIRST_S[kind])
+        # Two shards may be in flight: one holds the device while the host packs and unpacks the other.
+        self.device = threading.Lock()
+
+    @cached_property
+    def exact(self) -> Encoder:
+        """The same encoder in float32: for the parity gate, and for shards that overflow in half precision."""
+        if self.encoder.dtype == torch.float32:
+            return self.encoder
+        return Encoder(self.folder, self.layer, str(self.encoder.device))
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        """One shard in, one shard out."""
+        """One shard in, one shard out. MachineFault when too many units differ from those of float32."""
         if self.threads is not None:
             # Here and not at construction: OpenMP keeps the number by thread, and Ray Data calls from another one than
             # it constructs in (1.5 of 2 cores were used).
             torch.set_num_threads(self.threads)
         started = time.perf_counter()
         table = unnest(row, "utterances", WAVEFORMS)
-        waveforms = pcm_views(table.column("pcm").combine_chunks())
-        present = [index for index, waveform in enumerate(waveforms) if waveform is not None]
-        frames: list[NDArray[np.int64] | None] = [None] * len(waveforms)
-        encoded = self.frame_units([waveform for waveform in waveforms if waveform is not None])
-        for index, units in zip(present, encoded, strict=True):
-            frames[index] = units
+        views = pcm_views(table.column("pcm").combine_chunks())
+        present = [index for index, view in enumerate(views) if view is not None]
+        waveforms = [view for view in views if view is not None]
+        ids = table.column("utterance_id").to_pylist()
+        with self.device:
+            chosen = self.gate.choose(
+                [ids[index] for index in present], [len(waveform) / SAMPLE_RATE for waveform in waveforms]
+            )
+        encoded = self._encode_shard(waveforms, chosen)
+        with self.device:
+            parity = self.gate.check(
+                [waveforms[index] for index in chosen],
+                [encoded.units[index] for index in chosen],
+                [encoded.features[index] for index in chosen],
+            )
+        frames: list[NDArray[np.int64] | None] = [None] * len(views)
+        for position, index in enumerate(present):
+            frames[index] = encoded.units[position]
         shard, attempt = (row.column(name)[0].as_py() for name in ("shard", "attempt"))
         out = nest(shard, attempt, utterances=units_table(table, frames))
-        out = out.append_column("encode_seconds", pa.array([time.perf_counter() - started], pa.float64()))
-        return out.append_column("encode_budget_s", pa.array([self.budget_s], pa.float64()))
+        told = {
+            "encode_seconds": pa.array([time.perf_counter() - started], pa.float64()),
+            "encode_budget_s": pa.array([self.budget_s], pa.float64()),
+            "redone_in_float32": pa.array([encoded.in_float32], pa.bool_()),
+            "parity": pa.array([asdict(parity)], PARITY),
+            "actor": pa.array([f"{socket.gethostname()}:{os.getpid()}"], pa.string()),
+            "gpu_utilisation": pa.array([gpu_utilisation(self.encoder.device)], pa.float64()),
+        }
+        for name, column in told.items():
+            out = out.append_column(name, column)
+        return out
 
     def frame_units(self, waveforms: Sequence[NDArray[np.int16]]) -> list[NDArray[np.int64]]:
         """The unit of every frame, [T_i] per waveform [n_i], in their order. MachineFault when features overflow."""
+        units = self._encode_shard(waveforms, ()).units
+        return [units[index] for index in range(len(waveforms))]
+
+    def _encode_shard(self, waveforms: Sequence[NDArray[np.int16]], kept: Collection[int]) -> _Encoded:
+        """Units of all, features of those `kept`; in float32 where any feature of the shard overflows."""
+        try:
+            return self._encode_all(self.encoder, waveforms, kept)
+        except _NotFinite:
+            if self.encoder.dtype == torch.float32:
+                raise MachineFault("the encoder's features are not finite in float32: are its weights whole?") from None
+        encoded = self._encode_all(self.exact, waveforms, kept)
+        encoded.in_float32 = True
+        return encoded
+
+    def _encode_all(self, encoder: Encoder, waveforms: Sequence[NDArray[np.int16]], kept: Collection[int]) -> _Encoded:
         lengths = [len(waveform) for waveform in waveforms]
-        units: dict[int, NDArray[np.int64]] = {}
+        encoded = _Encoded()
         groups = micro_batches(lengths, self.budget_s)
         while groups:
             group = groups[0]
             try:
-                units.update(zip(group, self._encode([waveforms[index] for index in group]), strict=True))
+                units, features = self._encode(encoder, [waveforms[index] for index in group])
+                encoded.units.update(zip(group, units, strict=True))
+                encoded.features.update(
+                    (index, part.clone()) for index, part in zip(group, features, strict=True) if index in kept
+                )
                 groups.pop(0)
                 continue
             except torch.OutOfMemoryError:
@@ -108,17 +186,30 @@ class EncodeUnits:
             rest = [index for group in groups for index in group]
             again = micro_batches([lengths[index] for index in rest], self.budget_s)
             groups = [[rest[position] for position in group] for group in again]
-        return [units[index] for index in range(len(waveforms))]
+        return encoded
 
-    def _encode(self, waveforms: Sequence[NDArray[np.int16]]) -> list[NDArray[np.int64]]:
-        features = self.encoder.features(waveforms)
-        packed = torch.cat(features)
-        # fp16 may overflow where the weights have outlier channels, and the argmin of NaN is a unit like any other.
-        if not torch.isfinite(packed).all():
-            raise MachineFault(f"the encoder's features are not finite in {self.encoder.dtype}; use dtype float32")
-        units = assign(packed, self.codebook, self.encoder.dtype).cpu().numpy()
-        ends = np.cumsum([len(part) for part in features])
-        return np.split(units, ends[:-1])
+    def _encode(
+        self, encoder: Encoder, waveforms: Sequence[NDArray[np.int16]]
+    ) -> tuple[list[NDArray[np.int64]], list[torch.Tensor]]:
+        packed = encoder.pack(waveforms)
+        with self.device:
+            features = encoder.encode(packed)
+            together = torch.cat(features)
+            # fp16 may overflow where the weights have outlier channels, and the argmin of NaN is a unit like any other.
+            if not torch.isfinite(together).all():
+                raise _NotFinite
+            units = assign(together, self.codebook, encoder.dtype).cpu().numpy()
+        return np.split(units, np.cumsum(packed.lengths)[:-1]), features
+
+
+def gpu_utilisation(device: torch.device) -> float | None:
+    """Percent of the last sampling period in which `device` computed; None without a GPU or without nvidia-ml-py."""
+    if device.type != "cuda":
+        return None
+    try:
+        return float(torch.cuda.utilization(device))
+    except (ModuleNotFoundError, RuntimeError):
+        return None
 
 
 def pcm_views(pcm: pa.LargeBinaryArray) -> list[NDArray[np.int16] | None]:

@@ -18,6 +18,7 @@ from spire_ray.commit import CommitText, CommitUnits
 from spire_ray.driver import Driver
 from spire_ray.encode import EncodeUnits
 from spire_ray.generate import GenerateText
+from spire_ray.parity import BOUNDS
 from spire_ray.plan import Shard
 from spire_ray.resources import Pool, commit_pool, encoder_pool, engine_pool, loader_pool, reader_pool
 from spire_ray.settings import Encoding, Generation
@@ -26,6 +27,7 @@ from spire_ray.stop import unless_stopped
 
 MAX_BLOCKS = 10_000  # 10^5 one-row blocks cost the driver 100 s and 1 GB
 SHARDS_IN_FLIGHT = 4  # in one engine, so that its batch never drains between shards
+SHARDS_ON_A_GPU = 2  # in one encoder, so that the host packs one while the GPU computes another
 
 
 def audio_to_units(
@@ -40,15 +42,17 @@ def audio_to_units(
         "encoder_folder": encoding.encoder,
         "codebook_path": encoding.codebook,
         "layer": encoding.layer,
-        "dtype": encoding.dtype,
+        "dtype": encoding.settled_dtype,
         "device": encoders.device,
         "threads": encoders.threads,
+        "parity_bound": BOUNDS[encoding.settled_dtype],
     }
     commit = {"out": out, "fingerprint": fingerprint}
 
     dataset = _source(shards)
     dataset = _stage(dataset, unless_stopped(ReadShard), read, reader_pool(driver.cluster, encoders))
-    dataset = _stage(dataset, unless_stopped(EncodeUnits), encode, encoders)
+    in_flight = SHARDS_ON_A_GPU if encoders.num_gpus else 1
+    dataset = _stage(dataset, unless_stopped(EncodeUnits), encode, encoders, in_flight)
     return _stage(dataset, CommitUnits, commit, commit_pool(encoders))
 
 

@@ -8,10 +8,31 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from spire_ray.commit import Summary
+from spire_ray.parity import Parity
 from spire_ray.plan import Plan, Shard
 
 PLAIN_INTERVAL_S = 10.0  # between lines when the output is not a terminal
 LIVE_INTERVAL_S = 0.1
+
+
+@dataclass
+class Actor:
+    """What one encoder has done in this run."""
+
+    ready_at: float
+    committed_at: float = 0.0
+    audio_s: float = 0.0
+    gpu_utilisation: list[float] = field(default_factory=list)  # percent, one for each shard
+
+    @property
+    def rtfx(self) -> float:
+        """Audio seconds per wall second from its start to its last shard."""
+        return self.audio_s / max(self.committed_at - self.ready_at, 1e-9)
+
+    @property
+    def mean_utilisation(self) -> float | None:
+        """Percent; None without a GPU, or where nothing measures it."""
+        return sum(self.gpu_utilisation) / len(self.gpu_utilisation) if self.gpu_utilisation else None
 
 
 @dataclass
@@ -34,6 +55,10 @@ class Progress:
     generated_tokens: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    parity: Parity = field(default_factory=Parity)  # of the encoders
+    actors: dict[str, Actor] = field(default_factory=dict)  # the encoders, by host and process
+    encode_budget_s: float | None = None  # the smallest: it is halved where memory runs out
+    redone_in_float32: int = 0  # shards
     began: float = field(default_factory=time.time)
     ready_at: float = float("inf")  # when the first model was loaded
     committed_at: float = 0.0
@@ -59,7 +84,19 @@ class Progress:
         self.faults.extend(summary.faults)
         self.ready_at = min(self.ready_at, summary.ready_at)
         self.committed_at = max(self.committed_at, summary.committed_at)
+        if summary.actor is not None:
+            self._add_encoder(summary, summary.actor)
         self._show()
+
+    def _add_encoder(self, summary: Summary, name: str) -> None:
+        actor = self.actors.setdefault(name, Actor(summary.ready_at))
+        actor.committed_at = max(actor.committed_at, summary.committed_at)
+        actor.audio_s += summary.audio_s
+        if summary.gpu_utilisation is not None:
+            actor.gpu_utilisation.append(summary.gpu_utilisation)
+        self.parity += Parity.of(summary.parity or {})
+        self.encode_budget_s = min(filter(None, (self.encode_budget_s, summary.encode_budget_s)), default=None)
+        self.redone_in_float32 += summary.redone_in_float32
 
     @property
     def work_s(self) -> float:
@@ -84,14 +121,30 @@ class Progress:
         errors = sum(self.errors.values())
         parts = [f"{self.stage}  {hours} h", f"{self.summaries} of {self.shards} shards"]
         if self.audio_s:
-            parts.append(f"RTFx {self.rtfx:,.1f}")
+            parts.append(f"RTFx {self.rtfx:,.1f}{self._of_actors()}")
         parts.append(f"{errors} error{'' if errors == 1 else 's'}")
         if 0 < self.summaries < self.shards:
             parts.append(f"ETA {clock(self.work_s / self.summaries * (self.shards - self.summaries))}")
         return " | ".join(parts)
 
+    def _of_actors(self) -> str:
+        """The slowest and the fastest encoder, and how busy their GPUs are."""
+        rates = [actor.rtfx for actor in self.actors.values()]
+        busy = [actor.mean_utilisation for actor in self.actors.values() if actor.mean_utilisation is not None]
+        each = f" ({min(rates):,.1f} to {max(rates):,.1f} each)" if len(rates) > 1 else ""
+        return each + (f", GPU {sum(busy) / len(busy):.0f} %" if busy else "")
+
     def as_dict(self) -> dict[str, object]:
         """The stage's part of runs/ID.json."""
+        encoders = {
+            "parity": self.parity.as_dict(),
+            "budget_seconds": self.encode_budget_s,
+            "shards_redone_in_float32": self.redone_in_float32,
+            "actors": {
+                name: {"rtfx": round(actor.rtfx, 3), "gpu_utilisation": actor.mean_utilisation}
+                for name, actor in sorted(self.actors.items())
+            },
+        }
         return {
             "shards": self.summaries,
             "utterances": self.utterances,
@@ -105,6 +158,7 @@ class Progress:
             "cached_tokens": self.cached_tokens,
             "shareable_tokens": self.shareable_tokens,
             "generated_tokens": self.generated_tokens,
+            **(encoders if self.actors else {}),
         }
 
     def start(self) -> None:

@@ -14,6 +14,7 @@ from spire_ray import outputs
 from spire_ray.card import card
 from spire_ray.driver import Driver
 from spire_ray.errors import UserError
+from spire_ray.parity import Parity
 from spire_ray.plan import Plan, load_plan
 from spire_ray.store import Store
 
@@ -76,7 +77,7 @@ def summarise(store: Store) -> dict[str, Any]:
         },
         "tables": {table: counted.as_dict() if counted.shards else None for table, counted in counts.items()},
         "faults": [fault for counted in counts.values() for fault in counted.faults],
-        "units": {"settings": load_json(store, "units.json"), **_speed(runs, "units")},
+        "units": {"settings": load_json(store, "units.json"), **_speed(runs, "units"), **_encoders(runs)},
         "text": {"settings": load_json(store, "text.json"), **_with_cache_figures(_speed(runs, "text"))},
         "drivers": len(runs),
     }
@@ -102,6 +103,16 @@ def _with_cache_figures(totals: dict[str, Any]) -> dict[str, Any]:
     prompts = totals["prompt_tokens"]
     rates = {"cache_hit_rate": "cached_tokens", "cache_hit_ideal": "shareable_tokens"}
     return totals | {rate: round(totals[name] / prompts, 4) if prompts else None for rate, name in rates.items()}
+
+
+def _encoders(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Of every run that made units: what was compared with float32, and the speed of each actor."""
+    stages = [run["stages"]["units"] for run in runs if "parity" in run["stages"].get("units", {})]
+    return {
+        "parity": sum((Parity.of(stage["parity"]) for stage in stages), Parity()).as_dict() if stages else None,
+        "shards_redone_in_float32": sum(stage["shards_redone_in_float32"] for stage in stages),
+        "actors": {name: actor for stage in stages for name, actor in stage["actors"].items()},
+    }
 
 
 @dataclass

@@ -29,6 +29,13 @@ class Encoding:
     max_seconds: float = 120.0  # longer utterances become `too_long`
 
     @property
+    def settled_dtype(self) -> str:
+        """Its dtype. ValueError before `settled`."""
+        if self.dtype is None:
+            raise ValueError("the dtype is not settled")
+        return self.dtype
+
+    @property
     def clusters(self) -> int:
         """K: how many different units there are."""
         return codebook_shape(Path(self.codebook))[0]

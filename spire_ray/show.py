@@ -34,6 +34,7 @@ def _print_summary(summary: dict[str, Any], console: Console) -> None:
     table.add_column("table")
     for name in ("shards", "rows", "hours", "RTFx"):
         table.add_column(name, justify="right")
+    table.add_column("as float32", justify="right")
     table.add_column("errors")
     plan = summary["plan"]
     table.add_row("plan", str(plan["shards"]), f"{plan['utterances']:,}", f"{plan['hours']:.3f}")
@@ -43,8 +44,16 @@ def _print_summary(summary: dict[str, Any], console: Console) -> None:
             hours = f"{counts['audio_hours']:.3f}" if "audio_hours" in counts else ""
             errors = ", ".join(f"{count:,} {reason}" for reason, count in counts["errors"].items()) or "0"
             shards = f"{counts['shards']} of {plan['shards']}"
-            table.add_row(name, shards, f"{counts['rows']:,}", hours, f"{speed:,.1f}" if speed else "", errors)
+            parity = summary["units"]["parity"] if name == "units" else None
+            same = f"{1 - parity['share']:.2%}" if parity else ""
+            table.add_row(name, shards, f"{counts['rows']:,}", hours, f"{speed:,.1f}" if speed else "", same, errors)
     console.print(table)
+    if parity := summary["units"]["parity"]:
+        console.print(
+            f"  units again in float32, one utterance at a time: {parity['other_units']:,} of "
+            f"{parity['frames']:,} frames differ, features by {parity['feature_error']:.0e}",
+            soft_wrap=True,
+        )
     for fault in summary["faults"][:FAULTS]:
         console.print(f"  {escape(fault)}", soft_wrap=True)
 

@@ -1,5 +1,6 @@
 """The stage that makes units, called as a plain object, against transformers and sklearn."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from safetensors.torch import save_file
 from sklearn.cluster import KMeans
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from spire_ray import encode
 from spire_ray.encode import EncodeUnits, check_codebook, pcm_views
 from spire_ray.errors import MachineFault, UserError
+from spire_ray.hubert import Packed
 from spire_ray.tables import UNITS, WAVEFORMS, from_rows, nest, unnest
 
 SECONDS = [0.025, 0.61, 3.0, 1.7, 0.2, 1.7]
@@ -136,14 +137,15 @@ def test_units_do_not_depend_on_the_budget(weights: Weights, budget_s: float) ->
 
 def test_out_of_memory_halves_the_budget_and_goes_on(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", budget_s=8.0)
-    features = stage.encoder.features
+    stage.gate.first_s = 0.0
+    encode = stage.encoder.encode
 
-    def limited(waveforms: list[NDArray[np.int16]]) -> list[torch.Tensor]:
-        if sum(map(len, waveforms)) > limit_s * 16_000:
+    def limited(packed: Packed) -> list[torch.Tensor]:
+        if sum(packed.lengths) > limit_s * 50:
             raise torch.OutOfMemoryError("the GPU is full")
-        return features(waveforms)
+        return encode(packed)
 
-    monkeypatch.setattr(stage.encoder, "features", limited)
+    monkeypatch.setattr(stage.encoder, "encode", limited)
     limit_s = 3.1
     waveforms = [waveform(seconds, seed) for seed, seconds in enumerate(SECONDS)]
     out = stage(nest(0, 0, utterances=shard([*waveforms])))
@@ -154,10 +156,22 @@ def test_out_of_memory_halves_the_budget_and_goes_on(weights: Weights, monkeypat
         stage.frame_units(waveforms)
 
 
-def test_features_that_overflow_stop_the_run(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", "float16")
+def test_a_shard_that_overflows_in_half_precision_is_done_again_in_float32(weights: Weights) -> None:
+    stage = EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", "float16", budget_s=2.0)
+    waveforms = [waveform(seconds, seed) for seed, seconds in enumerate(SECONDS)]
+    whole = stage(nest(0, 0, utterances=shard([*waveforms])))
     weight, bias = stage.encoder._projection
-    monkeypatch.setattr(stage.encoder, "_projection", (weight * 1e6, bias))
+    stage.encoder._projection = (weight * 1e6, bias)
+    again = stage(nest(1, 0, utterances=shard([*waveforms])))
+    assert whole["redone_in_float32"].to_pylist() == [False]
+    assert again["redone_in_float32"].to_pylist() == [True]
+    assert frames(unnest(again, "utterances", UNITS)) == [weights.expected(samples) for samples in waveforms]
+
+
+def test_overflow_in_float32_stops_the_run(weights: Weights) -> None:
+    stage = EncodeUnits(weights.encoder, weights.codebook, 2, "cpu")
+    weight, bias = stage.encoder._projection_norm
+    stage.encoder._projection_norm = (weight * float("inf"), bias)
     with pytest.raises(MachineFault, match="float32"):
         stage.frame_units([waveform(0.5, 0)])
 
@@ -186,9 +200,16 @@ def test_a_codebook_of_another_dimension_is_refused_before_weights_are_read(weig
         EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", "float8")
 
 
-def test_threads_are_set_when_asked_for(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(encode.torch, "set_num_threads", asked.append)
-    EncodeUnits(weights.encoder, weights.codebook, 2, "cpu")
-    EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", threads=3)
-    assert asked == [3]
+def test_a_call_has_the_threads_asked_for_whichever_thread_it_comes_from(weights: Weights) -> None:
+    before = torch.get_num_threads()
+    stage = EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", threads=before + 1)
+
+    def call() -> int:
+        stage(nest(0, 0, utterances=WAVEFORMS.empty_table()))
+        return int(torch.get_num_threads())
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(call).result() == before + 1
+    finally:
+        torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 from conftest import SECONDS, sound
+from spire_ray import parity
 from spire_ray.cli import main
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -84,6 +86,8 @@ def test_the_broken_file_is_named_and_costs_nobody_else_a_row(done: Path, capsys
     shown = capsys.readouterr().out
     assert "1 unreadable" in shown
     assert "speaker1/broken.wav: unreadable" in shown
+    assert "100.00%" in shown
+    assert "units again in float32, one utterance at a time: 0 of " in shown
 
 
 def test_text_rows_say_how_they_ended(done: Path) -> None:
@@ -143,6 +147,12 @@ def test_run_json_counts_what_lies_there(done: Path) -> None:
     assert text["cache_hit_rate"] == round(text["cached_tokens"] / text["prompt_tokens"], 4)
     assert text["cache_hit_ideal"] == round(text["shareable_tokens"] / text["prompt_tokens"], 4)
     assert run["units"]["rtfx"] > 0
+    same = run["units"]["parity"]
+    frames = sum(row["num_frames"] for row in rows(done, "units") if row["error"] is None)
+    assert 0 < same["frames"] < frames  # the first of its shards, and whom the hash draws of the others
+    assert same["other_units"] == 0
+    assert same["feature_error"] < 1e-5
+    assert [actor["rtfx"] > 0 for actor in run["units"]["actors"].values()] == [True]
     assert len(list((done / "runs").glob("*.json"))) == 1
 
 
@@ -171,6 +181,16 @@ def test_another_checkpoint_shares_the_units_from_another_out(
         assert (row["units"], row["transcript"]) == (unit["units"], text["text"])
     assert main(["export", str(tmp_path / "out2"), str(joined)]) == 2
     assert "exists" in capsys.readouterr().err
+
+
+def test_units_unlike_those_of_float32_stop_the_run_before_they_are_committed(
+    corpus: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(parity.BOUNDS, "bfloat16", 0.0)
+    command = ["tokenize", str(corpus), str(tmp_path / "out"), "--checkpoint", str(bundle), "--dtype", "bfloat16"]
+    assert main(command) == 1
+    assert re.search(r"\d\.\d\d% of \d+ frames .* features are off by \d", capsys.readouterr().err)
+    assert not list((tmp_path / "out" / "units").glob("part-*"))
 
 
 def test_retry_mends_what_was_mended_and_touches_no_old_part(mended: Path, bundle: Path, tmp_path: Path) -> None:
