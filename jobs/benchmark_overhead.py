@@ -121,10 +121,8 @@ def bare_encode(bundle: Path, corpus: Path) -> Bare:
     from spire_ray.units import collapse
 
     pool = encoder_pool(Cluster(max(2, _cores()), 0, max(2, _cores())))
-    threads = pool.size * (pool.threads or 1)
-    stage = EncodeUnits(
-        str(bundle / "encoder"), str(bundle / "codebook.safetensors"), ENCODER_LAYERS, device="cpu", threads=threads
-    )
+    torch.set_num_threads(pool.size * (pool.threads or 1))
+    stage = EncodeUnits(str(bundle / "encoder"), str(bundle / "codebook.safetensors"), ENCODER_LAYERS, device="cpu")
     paths = sorted(corpus.rglob("*.flac"))
     began, cpu_began = time.perf_counter(), time.process_time()
     waveforms = [soundfile.read(path, dtype="int16")[0] for path in paths]
