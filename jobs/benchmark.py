@@ -2,6 +2,7 @@
 
 overhead    what the framework costs: the whole job against the sum of its bare parts, on this machine's CPUs
 text        the generation actor against vLLM's own LLM.generate, and ten tasks with and without shared prefixes
+units       speech to units: the usual ways, the packed encoder, and the whole `spire-ray tokenize`
 """
 
 import argparse

@@ -25,13 +25,12 @@ import pyarrow.parquet as pq
 import soundfile
 from numpy.typing import NDArray
 
-from benchmark_corpus import utterance, write_corpus
+from benchmark_corpus import write_corpus
+from benchmark_encoder import LAYER, write_encoder
 
 MINUTES = {"cpu": 2.5, "cuda": 80.0}
 HALF = {"cpu": "bfloat16", "cuda": "float16"}
 BATCH_S = 240.0  # the authors' batches: sorted by length, padded
-LAYER, LAYERS, WIDTH, UNITS = 22, 24, 1024, 5000
-CODEBOOK_S = 20.0
 TARGETS = {"cpu": (1.5, 0.85), "cuda": (1.5, 0.80)}  # ours over the authors' way; the job over the bare encoder
 
 COLUMNS = {
@@ -61,7 +60,7 @@ def measure(minutes: float | None, encoder: Path | None, codebook: Path | None, 
     """Every way over `minutes` of synthetic speech: what came out. Random weights unless both are given."""
     device = _in_child(_device)
     if encoder is None or codebook is None:
-        encoder, codebook = _in_child(make_weights, folder / "weights")
+        encoder, codebook = _in_child(write_encoder, folder / "weights")
     lengths = write_corpus(folder / "corpus", minutes or MINUTES[device])
     place = (encoder, codebook, folder / "corpus", device)
     audio_s, load = sum(lengths), [round(os.getloadavg()[0], 2)]
@@ -209,44 +208,6 @@ def run_job(encoder: Path, codebook: Path, corpus: Path, out: Path, bare: Ran) -
     units = [np.repeat(np.asarray(row["units"], np.int64), row["run_lengths"]) for row in rows]
     # Its actors' memory is not measured: beside the encoder, Ray has processes and a store of its own.
     return Ran(record["stages"]["units"]["work_seconds"], None, units), record
-
-
-def make_weights(folder: Path) -> tuple[Path, Path]:
-    """HuBERT-large with random weights and a codebook near its own features, so that neighbours compete."""
-    import torch
-    from safetensors.torch import save_file
-    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
-
-    from spire_ray.hubert import Encoder
-
-    torch.manual_seed(0)
-    config = HubertConfig(
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=WIDTH // 64,
-        conv_bias=True,
-        do_stable_layer_norm=True,
-        feat_extract_norm="layer",
-    )
-    model = HubertModel(config).eval()  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                parameter.normal_(std=0.1)
-            elif "norm" in name:
-                parameter.mul_(torch.empty_like(parameter).uniform_(0.5, 1.5))
-            elif name.endswith(("q_proj.weight", "k_proj.weight")):
-                parameter.mul_(2.5)
-    model.save_pretrained(folder / "encoder")
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)  # type: ignore[no-untyped-call]
-    extractor.save_pretrained(folder / "encoder")
-    encoder = Encoder(folder / "encoder", LAYER)
-    features = torch.cat([encoder.features([utterance(10.0, 10**6 + seed)])[0] for seed in range(int(CODEBOOK_S / 10))])
-    drawn = features[torch.randint(len(features), (UNITS,))]
-    noise = torch.randn_like(drawn) * features.std(dim=0)
-    save_file({"centroids": (drawn + 0.3 * noise).contiguous()}, folder / "codebook.safetensors")
-    return folder / "encoder", folder / "codebook.safetensors"
 
 
 def _transformers(encoder: Path, codebook: Path, device: str, layers: int | None) -> tuple[Any, Any, Any]:

@@ -184,11 +184,25 @@ def _audio_options(one: argparse.ArgumentParser) -> None:
         choices=["float32", "float16", "bfloat16"],
         help="of the encoder (float32 on CPUs, float16 with a float32 residual on GPUs)",
     )
+    group.add_argument(
+        "--gpus-per-encoder",
+        type=_share,
+        default=1.0,
+        metavar="X",
+        help="share of a GPU that an encoder reserves: 0.5 puts two on each (1)",
+    )
 
 
 def _ray_options(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("Ray")
     group.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (this machine alone)")
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 1")
+    return value
 
 
 def _positive(kind: type[int] | type[float]) -> "type[int] | type[float]":

@@ -98,7 +98,12 @@ def _engine(options: argparse.Namespace) -> EngineOptions:
 
 
 def _audio(options: argparse.Namespace) -> AudioOptions:
-    return AudioOptions(shard_minutes=options.shard_minutes, max_seconds=options.max_seconds, dtype=options.dtype)
+    return AudioOptions(
+        shard_minutes=options.shard_minutes,
+        max_seconds=options.max_seconds,
+        dtype=options.dtype,
+        gpus_per_encoder=options.gpus_per_encoder,
+    )
 
 
 def _encoding(options: argparse.Namespace) -> Encoding:

@@ -64,10 +64,12 @@ class GenerateText:
         tasks: TextTasks,
         engine: EngineSettings | None = None,
         strikes: StoreAt | None = None,
+        run: str = "",
     ) -> None:
         """Loads tokenizer and engine. UserError for tasks that do not fit, MachineFault when it does not start.
 
-        strikes: the run in which deaths of the engine are recorded; None: an utterance that kills it always will.
+        strikes: the run directory in which deaths of the engine are recorded; None: an utterance that kills it always
+        will. run: the driver's id, by which its deaths are told from those of an earlier driver.
         """
         check_tasks(checkpoint, tasks)
         checkpoint = on_this_machine(checkpoint)
@@ -98,7 +100,7 @@ class GenerateText:
             settings = replace(settings, max_logprobs=max(width, settings.max_logprobs))
         # Twice what a step takes, so that a step is full while finished utterances are replaced.
         self.room = Room(max(1, 2 * settings.max_num_seqs // (tasks.requests * tasks.beam)))
-        self.strikes = Strikes(strikes.open()) if strikes else None
+        self.strikes = Strikes(strikes.open(), run) if strikes else None
         self.deterministic = settings.deterministic
         self.engine = start_engine(checkpoint.llm, settings)
         self.block = settings.block_size or int(self.engine.vllm_config.cache_config.block_size)
@@ -251,7 +253,7 @@ class GenerateText:
         print(said, file=sys.stderr, flush=True)
         try:
             if self.strikes and self.room.inside:
-                self.strikes.record(self.room.inside)
+                self.strikes.record(self.room.inside, self.room.left)
         finally:
             os._exit(1)
 

@@ -2,7 +2,7 @@
 
 Every death leaves one create-only object under `strikes/`: the utterances in the engine at that moment, of all shards
 in flight. Those present at two deaths go in alone from then on, and the one that kills it alone is the poison. Deaths
-that a poison explains are held against nobody else.
+that a poison explains are held against nobody else. An engine that never answers anything has another reason to die.
 """
 
 import asyncio
@@ -13,11 +13,14 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from spire_ray.errors import MachineFault
 from spire_ray.store import Store
 
 FOLDER = "strikes"
 Key = tuple[int, int, str]  # shard, attempt, utterance_id: `spire-ray retry` gives an utterance a new chance
 DEATHS = 2  # at which an utterance was present, to be suspected
+# Deaths before a first answer, in one run, that are the machine's: a poison at the very front of a shard makes four.
+BARREN_DEATHS = 12
 
 
 @dataclass(frozen=True)
@@ -37,24 +40,36 @@ def judge(deaths: Sequence[Collection[Key]]) -> Verdict:
 
 
 class Strikes:
-    """The deaths recorded in one run directory."""
+    """The deaths recorded in one run directory; `run` is the driver that this actor works for."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, run: str) -> None:
         self.store = store
+        self.run = run
         self._deaths: dict[str, list[Key]] = {}
+        self._barren: set[str] = set()
 
     def verdict(self) -> Verdict:
-        """By what is recorded now: one listing, and one get for each death not seen before."""
+        """By what is recorded now: one listing, and one get for each death not seen before.
+
+        MachineFault when engines of this run died again and again before they had answered anything.
+        """
         for name in self.store.find(FOLDER):
             if name not in self._deaths:
-                recorded = json.loads(self.store.get(f"{FOLDER}/{name}"))["in_engine"]
-                self._deaths[name] = [(shard, attempt, id_) for shard, attempt, id_ in recorded]
+                recorded = json.loads(self.store.get(f"{FOLDER}/{name}"))
+                self._deaths[name] = [(shard, attempt, id_) for shard, attempt, id_ in recorded["in_engine"]]
+                if recorded["run"] == self.run and not recorded["answered"]:
+                    self._barren.add(name)
+        if len(self._barren) >= BARREN_DEATHS:
+            raise MachineFault(
+                f"the engine died {len(self._barren)} times before it had answered anything: "
+                "is the GPU well, and does its memory suffice?"
+            )
         return judge(list(self._deaths.values()))
 
-    def record(self, in_engine: Collection[Key]) -> None:
-        """One death."""
-        data = json.dumps({"in_engine": sorted(in_engine)}, ensure_ascii=False)
-        self.store.create(f"{FOLDER}/{uuid.uuid4().hex}.json", data.encode())
+    def record(self, in_engine: Collection[Key], answered: int) -> None:
+        """One death: the utterances in the engine, and how many it had answered since it started."""
+        death = {"run": self.run, "answered": answered, "in_engine": sorted(in_engine)}
+        self.store.create(f"{FOLDER}/{uuid.uuid4().hex}.json", json.dumps(death, ensure_ascii=False).encode())
 
 
 class Room:
@@ -63,6 +78,7 @@ class Room:
     def __init__(self, size: int) -> None:
         self.size = size
         self.inside: set[Key] = set()
+        self.left = 0  # how many have been in
         self._places = asyncio.Semaphore(size)
         self._turn = asyncio.Lock()  # two that gather all places would wait for each other
 
@@ -81,5 +97,6 @@ class Room:
             self.inside.add(key)
             yield
             self.inside.remove(key)
+            self.left += 1
             for _ in range(places):
                 self._places.release()

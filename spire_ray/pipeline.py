@@ -31,10 +31,15 @@ SHARDS_ON_A_GPU = 2  # in one encoder, so that the host packs one while the GPU 
 
 
 def audio_to_units(
-    driver: Driver, shards: Sequence[Shard], out: StoreAt, encoding: Encoding, fingerprint: str
+    driver: Driver,
+    shards: Sequence[Shard],
+    out: StoreAt,
+    encoding: Encoding,
+    fingerprint: str,
+    gpus_per_encoder: float = 1.0,
 ) -> Dataset:
     """Pipeline 1: every GPU encodes. Iterating over the dataset runs it; its rows are those of `commit.Summary`."""
-    encoders = encoder_pool(driver.cluster)
+    encoders = encoder_pool(driver.cluster, gpus_per_encoder)
     flag = driver.stop.flag
     read = {"flag": flag, "run": out, "max_seconds": encoding.max_seconds}
     encode = {
@@ -74,6 +79,7 @@ def units_to_text(
         "tasks": generation.tasks,
         "engine": generation.engine(engines.device),
         "strikes": out,
+        "run": driver.id,
     }
     commit = {"out": out, "tables": generation.tables, "fingerprint": fingerprint}
 

@@ -114,10 +114,11 @@ def of_this_cluster() -> Cluster:
     )
 
 
-def encoder_pool(cluster: Cluster) -> Pool:
-    """One encoder to a GPU; without GPUs one to four CPUs, leaving a CPU of each four to the readers."""
+def encoder_pool(cluster: Cluster, gpus_each: float = 1.0) -> Pool:
+    """One encoder to a GPU, or to a share of one; without GPUs one to four CPUs, a CPU of each four for the readers."""
     if cluster.gpus:
-        return Pool(cluster.gpus, num_cpus=GPU_ACTOR_CPUS, num_gpus=1)
+        # Ray puts an actor on one GPU, so that 0.4 makes two to a GPU and leaves a fifth of it.
+        return Pool(cluster.gpus * int(1 / gpus_each + 1e-9), GPU_ACTOR_CPUS * gpus_each, gpus_each)
     threads = max(1, min(CPUS_PER_ENCODER, cluster.node_cpus))
     return Pool(max(1, int(cluster.cpus) // threads), num_cpus=threads - 1 or 0.5, num_gpus=0, threads=threads)
 

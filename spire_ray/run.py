@@ -45,6 +45,7 @@ class AudioOptions:
     shard_minutes: float | None = None  # of audio; None: 60 with GPUs, 10 without
     max_seconds: float = 120.0  # longer utterances become `too_long`
     dtype: str | None = None  # of the encoder; None: float32 on CPUs, float16 on GPUs
+    gpus_per_encoder: float = 1.0  # 0.5: two encoders share a GPU
 
 
 def speech_to_text(
@@ -63,7 +64,7 @@ def speech_to_text(
         check_tasks(found, tasks)
         check_vocabulary(found, clusters=encoding.clusters)
         plan = _plan_audio(driver, store, corpus, audio)
-        _encode(driver, store, plan, encoding)
+        _encode(driver, store, plan, encoding, audio)
         _generate(driver, store, store, plan, Generation(found, tasks, engine))
 
 
@@ -71,7 +72,7 @@ def tokenize(corpus: str, out: str, encoding: Encoding, audio: AudioOptions, add
     """CORPUS to units in OUT."""
     check_codebook(encoding.encoder, encoding.codebook, encoding.layer)
     with _driver("tokenize", out, address) as (driver, store):
-        _encode(driver, store, _plan_audio(driver, store, corpus, audio), encoding)
+        _encode(driver, store, _plan_audio(driver, store, corpus, audio), encoding, audio)
 
 
 def generate(
@@ -201,11 +202,12 @@ def _write_plan(store: Store, rows: pa.Table, settings: Mapping[str, Any]) -> Pl
         raise
 
 
-def _encode(driver: Driver, store: Store, plan: Plan, encoding: Encoding) -> None:
+def _encode(driver: Driver, store: Store, plan: Plan, encoding: Encoding, audio: AudioOptions) -> None:
     done = load_json(store, "units.json")
     encoding = encoding.settled(done["settings"]["dtype"] if done else ENCODER_DTYPE[driver.device])
     mark = freeze(store, "units.json", encoding.frozen(plan), encoding.places())
-    _run_units(driver, store, plan, encoding, mark, plan.without(outputs.committed(store, "units")))
+    shards = plan.without(outputs.committed(store, "units"))
+    _run_units(driver, store, plan, encoding, mark, shards, audio.gpus_per_encoder)
 
 
 def _generate(driver: Driver, source: Store, store: Store, plan: Plan, generation: Generation) -> None:
@@ -223,9 +225,17 @@ def _made_from(source: Store, store: Store, plan: Plan) -> dict[str, Any]:
     return made_from | ({"units_run": source.url} if source.url != store.url else {})
 
 
-def _run_units(driver: Driver, store: Store, plan: Plan, encoding: Encoding, mark: str, shards: list[Shard]) -> None:
+def _run_units(
+    driver: Driver,
+    store: Store,
+    plan: Plan,
+    encoding: Encoding,
+    mark: str,
+    shards: list[Shard],
+    gpus_per_encoder: float = 1.0,
+) -> None:
     if shards:
-        dataset = pipeline.audio_to_units(driver, shards, StoreAt(store.url), encoding, mark)
+        dataset = pipeline.audio_to_units(driver, shards, StoreAt(store.url), encoding, mark, gpus_per_encoder)
         patience_s = max(shard.seconds for shard in shards) / SLOWEST_RTFX
         driver.run(dataset, Progress.of("units", plan, shards), patience_s)
     outputs.mark_complete(store, "units", plan.shards, mark)

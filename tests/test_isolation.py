@@ -13,8 +13,9 @@ from bundle import make_bundle
 from spire_ray import generate
 from spire_ray.checkpoints import Checkpoint, resolve
 from spire_ray.engine import EngineSettings, start_engine
+from spire_ray.errors import MachineFault
 from spire_ray.generate import GenerateText, TextTasks
-from spire_ray.isolation import Key, Room, Strikes, judge
+from spire_ray.isolation import BARREN_DEATHS, Key, Room, Strikes, judge
 from spire_ray.shards import StoreAt
 from spire_ray.store import Store
 from spire_ray.tables import SOURCES, TRANSCRIPTS, TRANSLATIONS, from_rows, nest, unnest
@@ -48,16 +49,31 @@ def test_who_is_to_blame(deaths: list[list[Key]], poison: str, suspects: str) ->
 
 def test_deaths_are_objects_that_any_process_reads(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    strikes = Strikes(store)
+    strikes = Strikes(store, "run")
     assert not strikes.verdict().suspects
-    strikes.record([(3, 0, "ü/1.wav"), (4, 1, "b")])
-    assert not Strikes(store).verdict().suspects
-    strikes.record([(3, 0, "ü/1.wav")])
-    assert strikes.verdict() == Strikes(store).verdict()
+    strikes.record([(3, 0, "ü/1.wav"), (4, 1, "b")], answered=7)
+    assert not Strikes(store, "other").verdict().suspects
+    strikes.record([(3, 0, "ü/1.wav")], answered=0)
+    assert strikes.verdict() == Strikes(store, "other").verdict()
     assert strikes.verdict().poison == {(3, 0, "ü/1.wav")}
     # The retry command's next attempt starts without a record.
     assert (3, 1, "ü/1.wav") not in strikes.verdict().poison
     assert len(list((tmp_path / "strikes").iterdir())) == 2
+
+
+def test_engines_that_never_answer_end_the_run_and_not_the_next_one(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    strikes = Strikes(store, "run")
+    for number in range(BARREN_DEATHS - 1):
+        strikes.record([(0, 0, f"u{number}")], answered=0)
+        strikes.record([(0, 0, f"v{number}")], answered=1)
+        strikes.verdict()
+    strikes.record([(0, 0, "last")], answered=0)
+    with pytest.raises(MachineFault, match=f"died {BARREN_DEATHS} times before it had answered"):
+        strikes.verdict()
+    with pytest.raises(MachineFault):
+        Strikes(store, "run").verdict()  # of the actor that Ray started again
+    Strikes(store, "the same command again").verdict()
 
 
 def test_one_that_is_alone_shares_the_room_with_nobody() -> None:
