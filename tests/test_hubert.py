@@ -1,7 +1,6 @@
 """The packed encoder against transformers' own HubertModel in float32."""
 
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,78 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch._dynamo.testing import CompileCounter
-from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
-
-from spire_ray import attention, hubert
-from spire_ray.codebook import Codebook, assign
-from spire_ray.errors import UserError
-from spire_ray.hubert import Encoder, micro_batches, num_frames
-from spire_ray.linear import for_products, linear
+from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 # Longer and shorter than a frame's stride apart, odd, equal, from one frame to some seconds.
-LENGTHS = [400, 719, 720, 1_000, 4_801, 16_000, 16_000, 33_333, 80_007]
-
-
-def small_config(**changes: object) -> HubertConfig:
-    """Four layers, and convolutions of another kernel and count than HuBERT's, so that nothing can be hard-wired."""
-    fields: dict[str, object] = {
-        "hidden_size": 48,
-        "intermediate_size": 96,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 3,
-        "conv_dim": (16, 24, 32, 32, 32, 32, 32),
-        "num_conv_pos_embeddings": 128,
-        "num_conv_pos_embedding_groups": 16,
-        "conv_bias": True,
-        "do_stable_layer_norm": True,
-        "feat_extract_norm": "layer",
-    }
-    return HubertConfig(**{**fields, **changes})
-
-
-# The real HuBERT-large widths of the convolutions and heads of 64, but narrow and shallow after them.
-REAL_CONVOLUTIONS = {"conv_dim": (512,) * 7, "hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 2}
-
-
-def save_model(config: HubertConfig, folder: Path, seed: int = 0) -> HubertModel:
-    """An untouched HubertModel with random biases and norms: at their initial 0 and 1 they would prove little."""
-    torch.manual_seed(seed)
-    model = HubertModel(config).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                parameter.normal_(std=0.2)
-            elif "norm" in name or name.endswith("original0"):
-                parameter.mul_(torch.empty_like(parameter).uniform_(0.5, 1.5))
-    model.save_pretrained(folder)
-    return model
-
-
-def speechlike(samples: int, seed: int) -> NDArray[np.int16]:
-    rng = np.random.default_rng(seed)
-    time = np.arange(samples) / 16_000
-    tone = np.sin(2 * np.pi * rng.uniform(90, 400) * time) * (1 + np.sin(2 * np.pi * 3 * time))
-    return (2_000 * tone + rng.normal(0, 900, samples) + 300).astype(np.int16)
-
-
-def reference(model: HubertModel, waveform: NDArray[np.int16], layer: int) -> torch.Tensor:
-    """transformers' own path: its feature extractor, one utterance, float32."""
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
-    inputs = extractor(waveform.astype(np.float32) / 32_768, sampling_rate=16_000, return_tensors="pt")
-    with torch.inference_mode():
-        return model(inputs.input_values, output_hidden_states=True).hidden_states[layer][0]
-
-
-def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return float((ours - theirs).norm() / theirs.norm())
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[HubertModel, Path]:
-    folder = tmp_path_factory.mktemp("small")
-    return save_model(small_config(), folder), folder
+from small_hubert import LENGTHS, REAL_CONVOLUTIONS, reference, relative_error, save_model, small_config, speechlike
+from small_hubert import small as small
+from spire_ray import attention, hubert
+from spire_ray.codebook import Codebook, assign
+from spire_ray.hubert import Encoder, micro_batches, num_frames
+from spire_ray.linear import for_products, linear
 
 
 @pytest.mark.parametrize("layer", [2, 3])
@@ -275,61 +212,11 @@ def test_half_precision_stays_near_float32(small: tuple[HubertModel, Path], dtyp
     assert 1e-5 < max(errors) < bound
 
 
-def test_old_names_of_the_weight_norm_are_read(small: tuple[HubertModel, Path], tmp_path: Path) -> None:
-    _, folder = small
-    renames = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-    stored = load_file(folder / "model.safetensors")
-    old = {f"hubert.{name}": tensor for name, tensor in stored.items()}
-    for new, former in renames.items():
-        old = {name.replace(new, former): tensor for name, tensor in old.items()}
-    assert old.keys() != stored.keys()
-    save_file(old, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    waveform = speechlike(9_000, 5)
-    assert torch.equal(Encoder(tmp_path, 2).features([waveform])[0], Encoder(folder, 2).features([waveform])[0])
-
-
 def test_too_short_is_the_callers_fault(small: tuple[HubertModel, Path]) -> None:
     encoder = Encoder(small[1], 1)
     with pytest.raises(ValueError, match="399 samples"):
         encoder.features([np.zeros(399, np.int16)])
     assert encoder.features([]) == []
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "named"),
-    [
-        ("do_stable_layer_norm", False, "do_stable_layer_norm"),
-        ("feat_extract_norm", "group", "feat_extract_norm"),
-        ("model_type", "llama", "model_type"),
-        ("hidden_act", "relu", "hidden_act"),
-        ("hidden_size", None, "config"),
-        ("num_hidden_layers", 2, "layer 3 .* has 2 layers"),
-    ],
-)
-def test_a_config_that_cannot_be_served_is_refused_by_name(
-    small: tuple[HubertModel, Path], tmp_path: Path, field: str, value: object, named: str
-) -> None:
-    config = json.loads((small[1] / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, field: value}))
-    with pytest.raises(UserError, match=named):
-        Encoder(tmp_path, 3)
-
-
-def test_a_folder_without_weights_is_refused(small: tuple[HubertModel, Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no config\.json"):
-        Encoder(tmp_path, 1)
-    (tmp_path / "config.json").write_bytes((small[1] / "config.json").read_bytes())
-    with pytest.raises(UserError, match=r"no model\.safetensors"):
-        Encoder(tmp_path, 1)
-    (tmp_path / "model.safetensors").write_bytes(b"not this" * 8)
-    with pytest.raises(UserError, match="not a readable safetensors file"):
-        Encoder(tmp_path, 1)
-    stored = load_file(small[1] / "model.safetensors")
-    missing = "encoder.layers.0.attention.k_proj.weight"
-    save_file({name: value for name, value in stored.items() if name != missing}, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=missing):
-        Encoder(tmp_path, 1)
 
 
 @given(lengths=st.lists(st.integers(400, 2_000_000), max_size=60), budget=st.floats(0.5, 500))
