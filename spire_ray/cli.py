@@ -116,6 +116,31 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
     one.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
 
+    one = command("fit-codebook", "k-means on the features of a corpus: a codebook of your own")
+    one.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
+    one.add_argument("target", metavar="CODEBOOK.safetensors", help="the file to write; it must not exist")
+    one.add_argument("--clusters", type=int, required=True, metavar="K", help="how many units: 2 to 32767")
+    one.add_argument(
+        "--frames",
+        type=_positive(int),
+        default=10_000_000,
+        metavar="N",
+        help="frames of 20 ms to fit on; 5 %% as many, and at most 200,000, are held out (10,000,000)",
+    )
+    one.add_argument("--seed", type=int, default=0, metavar="S", help="another one samples other frames (0)")
+    source = one.add_argument_group("encoder", "SPIRE's by default")
+    source.add_argument("--checkpoint", metavar="NAME", help="take that of this checkpoint or bundle folder")
+    source.add_argument("--encoder", metavar="DIR_OR_NAME", help="a transformers HuBERT folder or hub name")
+    source.add_argument("--layer", type=_positive(int), metavar="N", help="its layer, counted from 1 (22)")
+    _audio_options(one)
+    _ray_options(one)
+
+    one = command("codebook-report", "what a codebook was fitted on, and how units use it: a table, a picture, JSON")
+    one.add_argument("codebook", type=Path, metavar="CODEBOOK.safetensors")
+    one.add_argument("out", nargs="?", metavar="UNITS_OUT", help="a run directory with units made by it")
+    one.add_argument("--json", type=Path, metavar="FILE", help="the numbers (CODEBOOK.report.json)")
+    one.add_argument("--png", type=Path, metavar="FILE", help="the picture, of units (CODEBOOK.report.png)")
+
     one = command("convert-codebook", "a published k-means pickle to safetensors, executing nothing from it")
     one.add_argument("source", type=Path, metavar="KMEANS_MODEL", help="joblib pickle of an sklearn k-means estimator")
     one.add_argument("target", type=Path, metavar="OUT.safetensors", help="the file to write; it must not exist")
