@@ -3,6 +3,7 @@
 overhead    what the framework costs: the whole job against the sum of its bare parts, on this machine's CPUs
 text        the generation actor against vLLM's own LLM.generate, and ten tasks with and without shared prefixes
 units       speech to units: the usual ways, the packed encoder, and the whole `spire-ray tokenize`
+codebook    k-means against scikit-learn's, on real speech: how good, how fast, and what an iteration costs
 """
 
 import argparse
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import benchmark_codebook
 import benchmark_overhead
 import benchmark_text
 import benchmark_units
@@ -39,6 +41,10 @@ def main() -> int:
     benchmark_units.add_options(one)
     _file_options(one)
     one.set_defaults(measure=_units)
+
+    one = measurements.add_parser("codebook", help="k-means against scikit-learn's, on frames of real speech")
+    _file_options(one)
+    one.set_defaults(measure=_codebook)
 
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.work_dir) as folder:
@@ -96,6 +102,18 @@ def _units(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], i
     print(benchmark_units.heading(report) + "\n")
     _print_table(report["rows"], benchmark_units.COLUMNS)
     print("\n" + benchmark_units.verdict(report))
+    return report, 0
+
+
+def _codebook(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    # The frames take minutes to make and stay in a --work-dir.
+    report = benchmark_codebook.measure(options.work_dir or folder)
+    _print_machine(report)
+    print(benchmark_codebook.heading(report) + "\n")
+    _print_table(report["rows"], benchmark_codebook.COLUMNS)
+    print()
+    _print_table(report["costs"], benchmark_codebook.COST_COLUMNS)
+    print("\n" + benchmark_codebook.verdict(report))
     return report, 0
 
 

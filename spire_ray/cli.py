@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     _text_options(one)
     _translation_options(one)
     _audio_options(one)
-    _ray_options(one)
+    _ray_options(one, encoders=True)
 
     one = command("tokenize", "audio to units only")
     _corpus_and_out(one)
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         "--codebook", metavar="FILE", help="safetensors with the tensor `centroids`, or a k-means pickle"
     )
     _audio_options(one)
-    _ray_options(one)
+    _ray_options(one, encoders=True)
 
     one = command("generate", "units already there to transcripts and translations")
     one.add_argument("out", metavar="OUT", help=f"{OUT_HELP} that holds the units")
@@ -115,6 +115,32 @@ def parser() -> argparse.ArgumentParser:
     one = command("export", "one Parquet file: id, audio, units, transcript and translations joined")
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
     one.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
+
+    one = command("fit-codebook", "k-means on the features of a corpus: a codebook of your own")
+    one.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
+    one.add_argument("target", metavar="CODEBOOK.safetensors", help="the file to write; it must not exist")
+    one.add_argument("--clusters", type=int, required=True, metavar="K", help="how many units: 2 to 32767")
+    one.add_argument(
+        "--frames",
+        type=_positive(int),
+        default=10_000_000,
+        metavar="N",
+        help="frames of 20 ms to fit on; 5 %% as many, and at most 200,000, are held out (10,000,000)",
+    )
+    one.add_argument("--seed", type=int, default=0, metavar="S", help="another one samples other frames (0)")
+    source = one.add_argument_group("encoder", "SPIRE's by default")
+    source.add_argument("--checkpoint", metavar="NAME", help="take that of this checkpoint or bundle folder")
+    source.add_argument("--encoder", metavar="DIR_OR_NAME", help="a transformers HuBERT folder or hub name")
+    source.add_argument("--layer", type=_positive(int), metavar="N", help="its layer, counted from 1 (22)")
+    _audio_options(one)
+    _ray_options(one)
+    one.set_defaults(gpus_per_encoder=1.0)  # a holder of frames has the rest of each GPU
+
+    one = command("codebook-report", "what a codebook was fitted on, and how units use it: a table, a picture, JSON")
+    one.add_argument("codebook", type=Path, metavar="CODEBOOK.safetensors")
+    one.add_argument("out", nargs="?", metavar="UNITS_OUT", help="a run directory with units made by it")
+    one.add_argument("--json", type=Path, metavar="FILE", help="the numbers (CODEBOOK.report.json)")
+    one.add_argument("--png", type=Path, metavar="FILE", help="the picture, of units (CODEBOOK.report.png)")
 
     one = command("convert-codebook", "a published k-means pickle to safetensors, executing nothing from it")
     one.add_argument("source", type=Path, metavar="KMEANS_MODEL", help="joblib pickle of an sklearn k-means estimator")
@@ -184,18 +210,19 @@ def _audio_options(one: argparse.ArgumentParser) -> None:
         choices=["float32", "float16", "bfloat16"],
         help="of the encoder (float32 on CPUs, float16 with a float32 residual on GPUs)",
     )
-    group.add_argument(
-        "--gpus-per-encoder",
-        type=_share,
-        default=1.0,
-        metavar="X",
-        help="share of a GPU that an encoder reserves: 0.5 puts two on each (1)",
-    )
 
 
-def _ray_options(one: argparse.ArgumentParser) -> None:
+def _ray_options(one: argparse.ArgumentParser, encoders: bool = False) -> None:
     group = one.add_argument_group("Ray")
     group.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (this machine alone)")
+    if encoders:
+        group.add_argument(
+            "--gpus-per-encoder",
+            type=_share,
+            default=1.0,
+            metavar="X",
+            help="share of a GPU that an encoder reserves: 0.5 puts two on each (1)",
+        )
 
 
 def _share(text: str) -> float:

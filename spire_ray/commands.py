@@ -6,11 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from spire_ray import run
+from spire_ray import codebook_report as report
+from spire_ray import fit, run
 from spire_ray.cache import cached_codebook, convert_in_child
-from spire_ray.checkpoints import SPIRE_LAYER, resolve
+from spire_ray.checkpoints import SPIRE_LAYER, Part, resolve
 from spire_ray.errors import UserError
 from spire_ray.export import export as write_export
+from spire_ray.fit import FitOptions
 from spire_ray.hub import ENCODER, fetch_codebook, fetch_encoder
 from spire_ray.run import AudioOptions
 from spire_ray.settings import Encoding, EngineOptions
@@ -75,6 +77,19 @@ def export(options: argparse.Namespace) -> None:
     print(f"{rows:,} rows in {options.file}", file=sys.stderr)
 
 
+def fit_codebook(options: argparse.Namespace) -> None:
+    """CORPUS to a codebook."""
+    encoder, name, layer = _encoder(options)
+    chosen = FitOptions(str(encoder), name, layer, options.clusters, options.frames, options.seed)
+    sha256 = fit.fit_codebook(options.corpus, options.target, chosen, _audio(options), options.address)
+    print(f"{options.target}  sha256 {sha256}")
+
+
+def codebook_report(options: argparse.Namespace) -> None:
+    """Usage of a codebook."""
+    report.report(options.codebook, options.out, options.json, options.png, Console())
+
+
 def convert_codebook(options: argparse.Namespace) -> None:
     """A k-means pickle to safetensors."""
     sha256 = convert_in_child("kmeans", options.source, options.target)
@@ -104,6 +119,22 @@ def _audio(options: argparse.Namespace) -> AudioOptions:
         dtype=options.dtype,
         gpus_per_encoder=options.gpus_per_encoder,
     )
+
+
+def _encoder(options: argparse.Namespace) -> tuple[Path, str, int]:
+    """The encoder to fit a codebook for: its folder, its name as it was given, the layer."""
+    if options.checkpoint:
+        if options.encoder or options.layer is not None:
+            raise UserError("--checkpoint brings its own encoder and layer: leave it out, or leave those out")
+        needed: tuple[Part, ...] = ("encoder",)
+        found = resolve(options.checkpoint, need=needed)
+        if found.encoder is None:
+            raise UserError(f"{found.name} translates text, not speech: it has no encoder")
+        return found.encoder, Path(options.checkpoint).name, found.layer
+    named = options.encoder or ENCODER
+    folder = Path(named)
+    layer = options.layer or SPIRE_LAYER
+    return (folder, folder.resolve().name, layer) if folder.is_dir() else (fetch_encoder(named), named, layer)
 
 
 def _encoding(options: argparse.Namespace) -> Encoding:

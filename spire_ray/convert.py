@@ -17,15 +17,18 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save
 
+from spire_ray.codebook_card import Card, codebook_bytes
 from spire_ray.errors import UserError
 from spire_ray.kmeans_pickle import read_centroids
 from spire_ray.units import MAX_INT16
 
 
 def convert_kmeans(source: Path, target: Path) -> str:
-    """`cluster_centers_` of a joblib dump to a codebook file at `target`. Returns its SHA-256. UserError."""
+    """`cluster_centers_` of a joblib dump to a codebook file at `target`. Returns its SHA-256. UserError.
+
+    Of what the centroids were fitted on a dump says nothing, and neither does their card.
+    """
     centers = read_centroids(source)
     if centers.ndim != 2 or 0 in centers.shape or centers.dtype.kind != "f":
         raise UserError(f"{source}: cluster_centers_ is {centers.dtype} {centers.shape}, expected float [K, D]")
@@ -35,7 +38,10 @@ def convert_kmeans(source: Path, target: Path) -> str:
         centroids = np.ascontiguousarray(centers, dtype="<f4")
     if not np.isfinite(centroids).all():
         raise UserError(f"{source} has centroids that are not finite")
-    data = save({"centroids": centroids})
+    with source.open("rb") as pickled:
+        # No version: what is converted again by a later one stays the same file, and units name it by its bytes.
+        card = Card(source=hashlib.file_digest(pickled, "sha256").hexdigest(), made_by="spire_ray convert-codebook")
+    data = codebook_bytes(centroids, card)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".tmp-") as file:
         file.write(data)
         file.flush()

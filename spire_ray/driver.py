@@ -88,7 +88,7 @@ class Driver:
                 for row in dataset.iter_rows():
                     progress.add(Summary(**row))
         except (RayError, ExecutionTimeoutError) as error:
-            raise _fault_behind(error) from error
+            raise fault_behind(error) from error
         finally:
             self.was_stopped = self.stop.requested.is_set()
             progress.finish()
@@ -127,7 +127,7 @@ def _processor() -> str:
         return platform.processor()
 
 
-def _fault_behind(error: BaseException) -> Exception:
+def fault_behind(error: BaseException) -> Exception:
     """The UserError or MachineFault that a stage raised, else one line about what broke.
 
     From the text: on its way through Ray an exception keeps its traceback but not its class.

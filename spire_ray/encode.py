@@ -2,11 +2,9 @@
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,29 +13,31 @@ import torch
 from numpy.typing import NDArray
 
 from spire_ray.codebook import assign, codebook_shape, load_codebook
-from spire_ray.errors import MachineFault, UserError
-from spire_ray.hubert import SAMPLE_RATE, Encoder, micro_batches
-from spire_ray.hubert_weights import read_config
+from spire_ray.codebook_card import FEATURES, read_card, refuse_other
+from spire_ray.errors import UserError
+from spire_ray.hubert import SAMPLE_RATE
+from spire_ray.hubert_weights import read_config, weights_sha256
 from spire_ray.parity import BOUNDS, FIRST_S, PARITY, ParityGate
+from spire_ray.shard_encoder import ShardEncoder
 from spire_ray.tables import UNITS, WAVEFORMS, nest, unnest
 from spire_ray.units import collapse
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# Seconds of audio per micro-batch. Two CPU cores: 30 s was 4 to 12 % faster than 10 s. H100: 400 s holds 98 % of what
-# 800 s gives in half the memory.
-BUDGET_S = {"cpu": 30.0, "cuda": 400.0}
-
 
 def check_codebook(encoder_folder: str, codebook_path: str, layer: int) -> None:
-    """UserError unless the encoder serves `layer` and the codebook fits its features. Reads config and header only."""
+    """UserError unless the encoder serves `layer`, and the codebook fits its features by its dimension and its card.
+
+    Of the encoder its config is read, and its weights where there is a card that names them.
+    """
     dimension = codebook_shape(Path(codebook_path))[1]
     width = read_config(Path(encoder_folder), layer).hidden_size
     if dimension != width:
         raise UserError(f"codebook {codebook_path} has dimension {dimension}, the encoder's features have {width}")
-
-
-class _NotFinite(Exception):
-    """Half precision overflowed."""
+    card = read_card(Path(codebook_path))
+    if card is None:
+        return
+    refuse_other(Path(codebook_path), card, {"layer": layer} | FEATURES)
+    if "encoder" in card.must_match():
+        refuse_other(Path(codebook_path), card, {"encoder": weights_sha256(Path(encoder_folder))})
 
 
 @dataclass
@@ -83,29 +83,15 @@ class EncodeUnits:
         half precision. threads: of torch on the CPU, by default as many as torch finds. parity_bound: share of frames
         that may have another unit than in float32, by default what suits the dtype.
         """
-        if dtype not in DTYPES:
-            raise UserError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
         check_codebook(encoder_folder, codebook_path, layer)
         self.threads = threads
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if torch.cuda.is_available():
-            torch.backends.cudnn.allow_tf32 = False  # it is on by default, for convolutions only
-        self.encoder = Encoder(Path(encoder_folder), layer, device, DTYPES[dtype])
-        self.folder, self.layer = Path(encoder_folder), layer
-        self.codebook = load_codebook(Path(codebook_path)).to(device)
-        kind = self.encoder.device.type
-        self.budget_s = budget_s or BUDGET_S[kind]
+        self.shard_encoder = ShardEncoder(Path(encoder_folder), layer, device, dtype, budget_s)
+        self.encoder = self.shard_encoder.encoder
+        self.codebook = load_codebook(Path(codebook_path)).to(self.encoder.device)
         bound = BOUNDS[dtype] if parity_bound is None else parity_bound
-        self.gate = ParityGate(lambda waveforms: self.exact.features(waveforms), self.codebook, bound, FIRST_S[kind])
-        # Two shards may be in flight: one holds the device while the host packs and unpacks the other.
-        self.device = threading.Lock()
-
-    @cached_property
-    def exact(self) -> Encoder:
-        """The same encoder in float32: for the parity gate, and for shards that overflow in half precision."""
-        if self.encoder.dtype == torch.float32:
-            return self.encoder
-        return Encoder(self.folder, self.layer, str(self.encoder.device))
+        first_s = FIRST_S[self.encoder.device.type]
+        self.gate = ParityGate(lambda alone: self.shard_encoder.exact.features(alone), self.codebook, bound, first_s)
+        self.device = self.shard_encoder.device  # two shards may be in flight
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """One shard in, one shard out. MachineFault when too many units differ from those of float32."""
@@ -137,7 +123,7 @@ class EncodeUnits:
         out = nest(shard, attempt, utterances=units_table(table, frames))
         told = {
             "encode_seconds": pa.array([time.perf_counter() - started], pa.float64()),
-            "encode_budget_s": pa.array([self.budget_s], pa.float64()),
+            "encode_budget_s": pa.array([self.shard_encoder.budget_s], pa.float64()),
             "redone_in_float32": pa.array([encoded.in_float32], pa.bool_()),
             "parity": pa.array([asdict(parity)], PARITY),
             "actor": pa.array([f"{socket.gethostname()}:{os.getpid()}"], pa.string()),
@@ -153,53 +139,17 @@ class EncodeUnits:
         return [units[index] for index in range(len(waveforms))]
 
     def _encode_shard(self, waveforms: Sequence[NDArray[np.int16]], kept: Collection[int]) -> _Encoded:
-        """Units of all, features of those `kept`; in float32 where any feature of the shard overflows."""
-        try:
-            return self._encode_all(self.encoder, waveforms, kept)
-        except _NotFinite:
-            if self.encoder.dtype == torch.float32:
-                raise MachineFault("the encoder's features are not finite in float32: are its weights whole?") from None
-        encoded = self._encode_all(self.exact, waveforms, kept)
-        encoded.in_float32 = True
-        return encoded
-
-    def _encode_all(self, encoder: Encoder, waveforms: Sequence[NDArray[np.int16]], kept: Collection[int]) -> _Encoded:
-        lengths = [len(waveform) for waveform in waveforms]
+        """Units of all, features of those `kept`."""
         encoded = _Encoded()
-        groups = micro_batches(lengths, self.budget_s)
-        while groups:
-            group = groups[0]
-            try:
-                units, features = self._encode(encoder, [waveforms[index] for index in group])
-                encoded.units.update(zip(group, units, strict=True))
-                encoded.features.update(
-                    (index, part.clone()) for index, part in zip(group, features, strict=True) if index in kept
-                )
-                groups.pop(0)
-                continue
-            except torch.OutOfMemoryError:
-                if len(group) == 1:
-                    raise
-            # Outside the handler: while it runs, the exception keeps the tensors of the failed call alive.
-            torch.cuda.empty_cache()
-            self.budget_s /= 2
-            rest = [index for group in groups for index in group]
-            again = micro_batches([lengths[index] for index in rest], self.budget_s)
-            groups = [[rest[position] for position in group] for group in again]
-        return encoded
 
-    def _encode(
-        self, encoder: Encoder, waveforms: Sequence[NDArray[np.int16]]
-    ) -> tuple[list[NDArray[np.int64]], list[torch.Tensor]]:
-        packed = encoder.pack(waveforms)
-        with self.device:
-            features = encoder.encode(packed)
-            together = torch.cat(features)
-            # fp16 may overflow where the weights have outlier channels, and the argmin of NaN is a unit like any other.
-            if not torch.isfinite(together).all():
-                raise _NotFinite
-            units = assign(together, self.codebook, encoder.dtype).cpu().numpy()
-        return np.split(units, np.cumsum(packed.lengths)[:-1]), features
+        def use(group: Sequence[int], features: torch.Tensor, lengths: list[int], dtype: torch.dtype) -> None:
+            units = assign(features, self.codebook, dtype).cpu().numpy()
+            encoded.units.update(zip(group, np.split(units, np.cumsum(lengths)[:-1]), strict=True))
+            parts = zip(group, torch.split(features, lengths), strict=True)
+            encoded.features.update((index, part.clone()) for index, part in parts if index in kept)
+
+        encoded.in_float32 = self.shard_encoder.encode(waveforms, use)
+        return encoded
 
 
 def gpu_utilisation(device: torch.device) -> float | None:

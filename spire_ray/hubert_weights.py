@@ -1,5 +1,6 @@
 """A transformers HuBERT folder (config.json, model.safetensors) as plain tensors: what the packed encoder needs."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,18 @@ def read_config(folder: Path, layer: int) -> HubertConfig:
     if not 1 <= layer <= config.num_hidden_layers:
         raise UserError(f"layer {layer} was asked for, but the encoder {folder} has {config.num_hidden_layers} layers")
     return config
+
+
+def weights_sha256(encoder: Path) -> str:
+    """SHA-256 (hex) over the config and the weights of an encoder folder."""
+    digest = hashlib.sha256()
+    for path in [encoder / "config.json", *sorted(encoder.glob("*.safetensors"))]:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing: an encoder folder needs it") from None
+    return digest.hexdigest()
 
 
 def read_weights(folder: Path, config: HubertConfig, layer: int) -> dict[str, torch.Tensor]:

@@ -1,8 +1,10 @@
-"""The two pipelines, top to bottom; the only module that builds Ray Datasets.
+"""The pipelines, top to bottom; the only module that builds Ray Datasets.
 
     corpus ──plan──> shards ─> read audio ─> HuBERT + codebook ─> units/part-00017.parquet
                                                                        │
                          units/ ─> prompts ─> vLLM ─> translations/, then transcripts/part-00017.parquet
+
+    corpus ──plan──> shards ─> read audio ─> HuBERT ─> some of the frames, held on the devices to fit a codebook
 
 A shard is one Ray row, one task, one part of each table, and so one checkpoint. `run.py` settles the settings, plans,
 subtracts what is committed and has the rest done here.
@@ -20,8 +22,9 @@ from spire_ray.encode import EncodeUnits
 from spire_ray.generate import GenerateText
 from spire_ray.parity import BOUNDS
 from spire_ray.plan import Shard
-from spire_ray.resources import Pool, commit_pool, encoder_pool, engine_pool, loader_pool, reader_pool
-from spire_ray.settings import Encoding, Generation
+from spire_ray.resources import Pool, commit_pool, encoder_pool, engine_pool, loader_pool, reader_pool, sharing
+from spire_ray.sampling import Keep, Sample, SampleFrames
+from spire_ray.settings import Encoding, Features, Generation
 from spire_ray.shards import ReadShard, StoreAt
 from spire_ray.stop import unless_stopped
 
@@ -59,6 +62,31 @@ def audio_to_units(
     in_flight = SHARDS_ON_A_GPU if encoders.num_gpus else 1
     dataset = _stage(dataset, unless_stopped(EncodeUnits), encode, encoders, in_flight)
     return _stage(dataset, CommitUnits, commit, commit_pool(encoders))
+
+
+def audio_to_frames(
+    driver: Driver, shards: Sequence[Shard], run: StoreAt, features: Features, sample: Sample, keep: Keep
+) -> Dataset:
+    """The frames a codebook is fitted on go to `keep`, and nowhere else. Rows as in pipeline 1, one to a shard."""
+    encoders = encoder_pool(driver.cluster)
+    readers = reader_pool(driver.cluster, encoders)
+    flag = driver.stop.flag
+    read = {"flag": flag, "run": run, "max_seconds": features.max_seconds}
+    encode = {
+        "flag": flag,
+        "encoder_folder": features.encoder,
+        "layer": features.layer,
+        "dtype": features.dtype,
+        "sample": sample,
+        "keep": keep,
+        "device": encoders.device,
+        "threads": encoders.threads,
+    }
+
+    dataset = _source(shards)
+    dataset = _stage(dataset, unless_stopped(ReadShard), read, readers)
+    in_flight = SHARDS_ON_A_GPU if encoders.num_gpus else 1
+    return _stage(dataset, unless_stopped(SampleFrames), encode, sharing(encoders), in_flight)
 
 
 def units_to_text(

@@ -177,11 +177,16 @@ class Progress:
             self._print(self.line())
 
     def _print(self, line: str, last: bool = False) -> None:
-        if self.stream.isatty():
-            self.stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
-        else:
-            self.stream.write(line + "\n")
-        self.stream.flush()
+        show_line(self.stream, line, last)
+
+
+def show_line(stream: TextIO, line: str, last: bool) -> None:
+    """A line on a stream: on a terminal in place of the one before, and `last` leaves it standing."""
+    if stream.isatty():
+        stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
+    else:
+        stream.write(line + "\n")
+    stream.flush()
 
 
 def clock(seconds: float) -> str:

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # Before ray is imported: no usage reports, and no exporters, which crash workers (NeMo Curator PR 1842).
@@ -23,6 +23,9 @@ from spire_ray.errors import UserError
 
 CPUS_PER_ENCODER = 4  # without GPUs: beyond 4 threads an encoder gains less than a second actor does
 GPU_ACTOR_CPUS = 0.5  # it feeds its GPU: small machines have two CPUs to one
+# While a codebook is fitted a GPU is shared: more than half of it is the holder's, so that no two are on one.
+HOLDER_GPUS, SHARED_ENCODER_GPUS = 0.6, 0.4
+HOLDER_CPUS = 0.03  # it idles while others encode, in the place of a commit: 0.25 to eight
 READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x
 
 
@@ -34,6 +37,7 @@ class Cluster:
     gpus: int
     node_cpus: int  # of the smallest node that has any
     accelerators: tuple[str, ...] = ()
+    memory: float = 0.0  # bytes that Ray lends to actors, of all nodes
 
     @property
     def device(self) -> str:
@@ -111,6 +115,7 @@ def of_this_cluster() -> Cluster:
         gpus=int(totals.get("GPU", 0)),
         node_cpus=int(min((cpus for cpus in nodes if cpus >= 1), default=1)),
         accelerators=tuple(sorted(name for name in totals if name.startswith("accelerator_type:"))),
+        memory=float(totals.get("memory", 0)),
     )
 
 
@@ -121,6 +126,17 @@ def encoder_pool(cluster: Cluster, gpus_each: float = 1.0) -> Pool:
         return Pool(cluster.gpus * int(1 / gpus_each + 1e-9), GPU_ACTOR_CPUS * gpus_each, gpus_each)
     threads = max(1, min(CPUS_PER_ENCODER, cluster.node_cpus))
     return Pool(max(1, int(cluster.cpus) // threads), num_cpus=threads - 1 or 0.5, num_gpus=0, threads=threads)
+
+
+def holder_pool(encoders: Pool) -> Pool:
+    """Holders of frames, as many as there are encoders and on the same GPUs, which `sharing` leaves room for."""
+    num_gpus = HOLDER_GPUS if encoders.num_gpus else 0
+    return Pool(encoders.size, HOLDER_CPUS, num_gpus, encoders.threads)
+
+
+def sharing(encoders: Pool) -> Pool:
+    """The encoders, each beside a holder on its GPU."""
+    return replace(encoders, num_gpus=SHARED_ENCODER_GPUS if encoders.num_gpus else 0)
 
 
 def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:

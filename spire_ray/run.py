@@ -3,7 +3,7 @@
 Whatever a user can get wrong is checked before anything is written.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +63,7 @@ def speech_to_text(
         encoding = encoding_of(found, audio)
         check_tasks(found, tasks)
         check_vocabulary(found, clusters=encoding.clusters)
-        plan = _plan_audio(driver, store, corpus, audio)
+        plan = plan_audio(driver, store, corpus, audio)
         _encode(driver, store, plan, encoding, audio)
         _generate(driver, store, store, plan, Generation(found, tasks, engine))
 
@@ -72,7 +72,7 @@ def tokenize(corpus: str, out: str, encoding: Encoding, audio: AudioOptions, add
     """CORPUS to units in OUT."""
     check_codebook(encoding.encoder, encoding.codebook, encoding.layer)
     with _driver("tokenize", out, address) as (driver, store):
-        _encode(driver, store, _plan_audio(driver, store, corpus, audio), encoding, audio)
+        _encode(driver, store, plan_audio(driver, store, corpus, audio), encoding, audio)
 
 
 def generate(
@@ -173,7 +173,17 @@ def _resolve(store: Store, checkpoint: str, need: Collection[Part]) -> Checkpoin
     return resolve(checkpoint, need=need, revision=text["settings"]["revision"] if text and began_with else None)
 
 
-def _plan_audio(driver: Driver, store: Store, corpus: str, audio: AudioOptions) -> Plan:
+def plan_audio(
+    driver: Driver,
+    store: Store,
+    corpus: str,
+    audio: AudioOptions,
+    check: Callable[[pa.Table], None] = lambda rows: None,
+) -> Plan:
+    """The plan that lies in `store`, else a new one of `corpus`, whose rows `check` may refuse before it is written.
+
+    UserError when the plan there is of other settings.
+    """
     if audio.max_seconds > MAX_SECONDS:
         raise UserError(f"--max-seconds {audio.max_seconds:g} is above {MAX_SECONDS:g}")
     if units_run(store).url != store.url:
@@ -188,6 +198,7 @@ def _plan_audio(driver: Driver, store: Store, corpus: str, audio: AudioOptions) 
     rows = read_corpus(corpus, source_language=audio.source_language)
     if note := (rows.schema.metadata or {}).get(NOTE):
         driver.say(note.decode())
+    check(rows)
     minutes = audio.shard_minutes or SHARD_MINUTES[driver.device]
     return _write_plan(store, cut(rows, minutes), settings | {"shard_minutes": minutes})
 

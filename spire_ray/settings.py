@@ -4,7 +4,6 @@ Frozen is what changes values: encoder, layer, codebook, checkpoint, languages, 
 device, number of actors, batch budget, package versions. Those are in runs/ID.json.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from spire_ray.checkpoints import LLM, NAMED, Checkpoint, resolve
 from spire_ray.codebook import codebook_shape, load_codebook
 from spire_ray.engine import EngineSettings
 from spire_ray.errors import UserError
+from spire_ray.hubert_weights import weights_sha256
 from spire_ray.plan import Plan, fingerprint
 from spire_ray.tasks import TextTasks
 
@@ -65,6 +65,25 @@ class Encoding:
         """The encoding that a units.json was made with."""
         kept = {name: units["settings"][name] for name in ("layer", "dtype", "max_seconds")}
         return cls(**units["recorded"], **kept)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What decides the features of an utterance, for the fit of a codebook."""
+
+    encoder: str  # folder of a transformers HuBERT
+    layer: int  # counted from 1
+    dtype: str
+    max_seconds: float  # longer utterances become `too_long`
+
+    def frozen(self) -> dict[str, Any]:
+        """For fit.json, in the words of units.json."""
+        return {
+            "encoder": weights_sha256(Path(self.encoder)),
+            "layer": self.layer,
+            "dtype": self.dtype,
+            "max_seconds": self.max_seconds,
+        }
 
 
 @dataclass(frozen=True)
@@ -168,15 +187,3 @@ class Generation:
         revision = settings["revision"] if recorded["checkpoint"] in NAMED else None
         found = resolve(recorded["checkpoint"], need=LLM, revision=revision)
         return cls(found, tasks, options, settings["dtype"])
-
-
-def weights_sha256(encoder: Path) -> str:
-    """SHA-256 (hex) over the config and the weights of an encoder folder."""
-    digest = hashlib.sha256()
-    for path in [encoder / "config.json", *sorted(encoder.glob("*.safetensors"))]:
-        try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing: the encoder was there when the units were made") from None
-    return digest.hexdigest()

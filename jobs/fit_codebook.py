@@ -1,0 +1,19 @@
+"""A codebook of your own: k-means on the features of a speech corpus, with SPIRE's encoder or yours.
+
+Copy this file, edit what is in capitals, run or submit it:
+
+    python jobs/fit_codebook.py CORPUS CODEBOOK.safetensors
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/fit_codebook.py s3://corpora/x s3://results/x.safetensors
+"""
+
+import sys
+
+from spire_ray.cli import main
+
+CLUSTERS, FRAMES = 5000, 10_000_000
+# Your own: ["--encoder", "/models/hubert", "--layer", "22"]
+ENCODER: list[str] = []
+
+if __name__ == "__main__":
+    sizes = ["--clusters", str(CLUSTERS), "--frames", str(FRAMES)]
+    sys.exit(main(["fit-codebook", *sys.argv[1:], *sizes, *ENCODER]))
