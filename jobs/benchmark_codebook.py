@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,8 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LANGUAGES = ("en", "es", "fr")
-PACKAGES_VERSION = "1.6.1-1"
+LANGUAGES, PACKAGES_VERSION = ("en", "es", "fr"), "1.6.1-1"
 MIN_SAMPLES = 8_000  # of a prompt: half a second
 LAYER, WIDTH = 6, 256
 CLUSTERS, HELD_OUT, SEED = 500, 0.06, 42
@@ -153,18 +153,18 @@ def fit_ours(paths: list[Path], target: float) -> dict[str, Any]:
 
 def fit_fastkmeans(paths: list[Path]) -> dict[str, Any]:
     """As fastkmeans comes: 25 iterations from random frames, over all frames."""
-    from fastkmeans import FastKMeans
+    fastkmeans = import_module("fastkmeans")
 
     training, held_out = split(paths)
     x = training.astype(np.float32)
-    model = FastKMeans(WIDTH, CLUSTERS, gpu=False, use_triton=False, seed=SEED)
+    model = fastkmeans.FastKMeans(WIDTH, CLUSTERS, gpu=False, use_triton=False, seed=SEED)
     _, seconds = _timed(lambda: model.train(x))
     return _row("fastkmeans, as it comes", seconds, model.niter, inertia(model.centroids, held_out))
 
 
 def fit_faiss(paths: list[Path]) -> dict[str, Any]:
     """As faiss comes: 25 iterations from random frames, over at most 256 frames a cluster."""
-    import faiss
+    faiss = import_module("faiss")
 
     faiss.omp_set_num_threads(_cores())
     training, held_out = split(paths)
@@ -195,7 +195,7 @@ def cost_of_iterations(paths: list[Path]) -> list[dict[str, Any]]:
             holder.add(number, training[mine], keys[mine], np.zeros(len(keys[mine]), np.bool_))
         centroids = training[:clusters].astype(np.float32)
         shares[0].step(centroids)
-        seconds = min(_timed(lambda held=shares, c=centroids: _step_all(held, c))[1] for _ in range(3))
+        seconds = min(_timed(_step_all, shares, centroids)[1] for _ in range(3))
         rows.append({"frames": f"{count:,}", "clusters": clusters, "holders": holders, "seconds": f"{seconds:.2f}"})
     return rows
 
@@ -267,9 +267,9 @@ def _row(name: str, seconds: float, iterations: int | str, held_out: float) -> d
     return {"name": name, "seconds": round(seconds, 2), "iterations": iterations, "held_out": round(held_out, 3)}
 
 
-def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     began = time.perf_counter()
-    made = work()
+    made = work(*arguments)
     return made, time.perf_counter() - began
 
 
