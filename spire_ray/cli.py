@@ -89,6 +89,17 @@ def parser() -> argparse.ArgumentParser:
     _audio_options(one)
     _ray_options(one)
 
+    one = command("plan", "what a corpus comes to: hours, lengths, shards, cost; and its plan, for the other commands")
+    _corpus_and_out(one)
+    one.add_argument("--dry-run", action="store_true", help="write nothing")
+    cost = one.add_argument_group("cost", "from speeds that were measured; audio seconds per second of one GPU")
+    cost.add_argument("--like", metavar="OUT0", help="as fast as this earlier run was")
+    cost.add_argument("--rtfx-units", type=_positive(float), metavar="X", help="of making units")
+    cost.add_argument("--rtfx-text", type=_positive(float), metavar="X", help="of making all the text")
+    cost.add_argument("--price-per-hour", type=_positive(float), metavar="P", help="of one GPU, in any currency")
+    _planning_options(one.add_argument_group("audio"))
+    _ray_options(one)
+
     one = command("generate", "units already there to transcripts and translations")
     one.add_argument("out", metavar="OUT", help=f"{OUT_HELP} that holds the units")
     one.add_argument("--to", metavar="OUT2", help="write the text to another run directory, sharing OUT's units")
@@ -111,10 +122,12 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("show", "what a run directory holds: counts, hours, errors by reason, speed, a few rows")
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
+    _storage_options(one)
 
     one = command("export", "one Parquet file: id, audio, units, transcript and translations joined")
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
     one.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
+    _storage_options(one)
 
     one = command("convert-codebook", "a published k-means pickle to safetensors, executing nothing from it")
     one.add_argument("source", type=Path, metavar="KMEANS_MODEL", help="joblib pickle of an sklearn k-means estimator")
@@ -173,12 +186,7 @@ def _translation_options(one: argparse.ArgumentParser) -> None:
 
 def _audio_options(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("audio")
-    group.add_argument(
-        "--shard-minutes", type=_positive(float), metavar="M", help="audio in a shard (60 with GPUs, 10 without)"
-    )
-    group.add_argument(
-        "--max-seconds", type=_positive(float), default=120.0, metavar="S", help="longer is too_long (120)"
-    )
+    _planning_options(group)
     group.add_argument(
         "--dtype",
         choices=["float32", "float16", "bfloat16"],
@@ -186,9 +194,36 @@ def _audio_options(one: argparse.ArgumentParser) -> None:
     )
 
 
+def _planning_options(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--segment",
+        metavar="HOW",
+        help="cut recordings: vad (at pauses, up to 25 s), fixed:SECONDS (at the quietest point before), none (none)",
+    )
+    group.add_argument(
+        "--shard-minutes", type=_positive(float), metavar="M", help="audio in a shard (60 with GPUs, 10 without)"
+    )
+    group.add_argument(
+        "--max-seconds", type=_positive(float), default=120.0, metavar="S", help="longer is too_long (120)"
+    )
+
+
 def _ray_options(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("Ray")
     group.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (this machine alone)")
+    group.add_argument(
+        "--part", default="1/1", metavar="N/M", help="do every M-th shard; M drivers at once share OUT (1/1)"
+    )
+    _storage_options(one)
+
+
+def _storage_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--storage-options",
+        default="{}",
+        metavar="JSON",
+        help="fsspec's options for CORPUS and OUT, such as an endpoint; credentials come from the environment",
+    )
 
 
 def _positive(kind: type[int] | type[float]) -> "type[int] | type[float]":

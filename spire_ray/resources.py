@@ -122,6 +122,11 @@ def encoder_pool(cluster: Cluster) -> Pool:
     return Pool(max(1, int(cluster.cpus) // threads), num_cpus=threads - 1 or 0.5, num_gpus=0, threads=threads)
 
 
+def cutter_pool(cluster: Cluster) -> Pool:
+    """One to a CPU: it decodes and listens on one thread. They reserve less, which leaves room for the commits."""
+    return Pool(max(1, int(cluster.cpus)), num_cpus=0.75, num_gpus=0)
+
+
 def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
     """Readers enough for the encoders, within the CPUs those and the commits leave."""
     if not encoders.num_gpus:
