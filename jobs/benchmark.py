@@ -1,9 +1,12 @@
 """Measurements, one subcommand each.
 
 overhead    what the framework costs: the whole job against the sum of its bare parts, on this machine's CPUs
+read        tar shards on an S3 server to waveforms, beside decoding alone, Ray Data's reader and a loop over files
 text        the generation actor against vLLM's own LLM.generate, and ten tasks with and without shared prefixes
 units       speech to units: the usual ways, the packed encoder, and the whole `spire-ray tokenize`
 codebook    k-means against scikit-learn's, on real speech: how good, how fast, and what an iteration costs
+plan        a synthetic manifest of many utterances to a plan: seconds, memory
+resume      a run of 10^5 shards, half done: how long until its first new shard, what the driver holds
 """
 
 import argparse
@@ -16,8 +19,12 @@ from typing import Any
 
 import benchmark_codebook
 import benchmark_overhead
+import benchmark_plan
+import benchmark_read
+import benchmark_resume
 import benchmark_text
 import benchmark_units
+from spire_ray.store import Store
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -32,6 +39,11 @@ def main() -> int:
     _file_options(one)
     one.set_defaults(measure=_overhead)
 
+    one = measurements.add_parser("read", help="FLAC in tar shards on an S3 server of this machine to waveforms")
+    one.add_argument("--minutes", type=float, default=benchmark_read.MINUTES, help="of speech (%(default)g)")
+    _file_options(one)
+    one.set_defaults(measure=_read)
+
     one = measurements.add_parser("text", help="the generation actor against LLM.generate; shared prefixes or none")
     one.add_argument("--utterances", type=int, nargs=2, default=(None, None), metavar=("ASR", "TEN"), help="how many")
     _file_options(one)
@@ -45,6 +57,18 @@ def main() -> int:
     one = measurements.add_parser("codebook", help="k-means against scikit-learn's, on frames of real speech")
     _file_options(one)
     one.set_defaults(measure=_codebook)
+    one = measurements.add_parser("plan", help="a synthetic manifest of so many utterances to a plan")
+    one.add_argument("--utterances", type=int, nargs="+", default=benchmark_plan.SIZES, metavar="N", help="how many")
+    _file_options(one)
+    one.set_defaults(measure=_plan)
+
+    one = measurements.add_parser("resume", help="a run of many shards, half done: its first new shard, its driver")
+    one.add_argument(
+        "--shards", type=int, default=benchmark_resume.SHARDS, metavar="N", help="of the run (%(default)s)"
+    )
+    one.add_argument("--out", metavar="URL", help="an empty place for the run, in object storage for instance")
+    _file_options(one)
+    one.set_defaults(measure=_resume)
 
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.work_dir) as folder:
@@ -81,6 +105,17 @@ def _overhead(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
     return report, 1 if report["units_differ"] else 0
 
 
+def _read(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    report = benchmark_read.measure(options.minutes, folder)
+    corpus = report["corpus"]
+    _print_machine(report)
+    print(f"load    {report['load']} before; the S3 server runs on the same CPUs")
+    print(f"corpus  {corpus['minutes']} minutes of speech, {corpus['utterances']} FLAC, {corpus['megabytes']} MB\n")
+    _print_table(report["rows"], benchmark_read.COLUMNS)
+    print(f"\nReadAudio / decoding alone: {report['of_decoding']} (target: at least {report['target']:g})")
+    return report, 0
+
+
 def _text(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
     report = benchmark_text.measure(folder, *options.utterances)
     _print_machine(report)
@@ -114,6 +149,28 @@ def _codebook(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
     print()
     _print_table(report["costs"], benchmark_codebook.COST_COLUMNS)
     print("\n" + benchmark_codebook.verdict(report))
+    return report, 0
+
+
+def _plan(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    report = benchmark_plan.measure(options.utterances, folder)
+    _print_machine(report)
+    print()
+    headings = {"seconds": "seconds", "cpu_seconds": "CPU seconds", "utterances_per_second": "a second"}
+    _print_table(report["rows"], {"name": "", **headings, "shards": "shards", "peak_rss_mb": "peak MB"})
+    print(f"\n10^8 utterances, derived: {report['hours_for_10_to_the_8']:g} h")
+    return report, 0
+
+
+def _resume(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    from bundle import make_bundle
+
+    store = Store(options.out or str(folder / "out"))
+    (folder / "corpus").mkdir()
+    benchmark_resume.prepare(store, folder / "corpus", options.shards, options.shards // 2)
+    report = benchmark_resume.measure(store, folder / "corpus", make_bundle(folder / "random"))
+    for name, value in report.items():
+        print(f"{name.replace('_', ' ')}: {value}")
     return report, 0
 
 

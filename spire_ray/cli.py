@@ -89,6 +89,17 @@ def parser() -> argparse.ArgumentParser:
     _audio_options(one)
     _ray_options(one, encoders=True)
 
+    one = command("plan", "what a corpus comes to: hours, lengths, shards, cost; and its plan, for the other commands")
+    _corpus_and_out(one)
+    one.add_argument("--dry-run", action="store_true", help="write nothing")
+    cost = one.add_argument_group("cost", "from speeds that were measured; audio seconds per second of one GPU")
+    cost.add_argument("--like", metavar="OUT0", help="as fast as this earlier run was")
+    cost.add_argument("--rtfx-units", type=_positive(float), metavar="X", help="of making units")
+    cost.add_argument("--rtfx-text", type=_positive(float), metavar="X", help="of making all the text")
+    cost.add_argument("--price-per-hour", type=_positive(float), metavar="P", help="of one GPU, in any currency")
+    _planning_options(one.add_argument_group("audio"))
+    _ray_options(one)
+
     one = command("generate", "units already there to transcripts and translations")
     one.add_argument("out", metavar="OUT", help=f"{OUT_HELP} that holds the units")
     one.add_argument("--to", metavar="OUT2", help="write the text to another run directory, sharing OUT's units")
@@ -111,10 +122,12 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("show", "what a run directory holds: counts, hours, errors by reason, speed, a few rows")
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
+    _storage_options(one)
 
     one = command("export", "one Parquet file: id, audio, units, transcript and translations joined")
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
     one.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
+    _storage_options(one)
 
     one = command("fit-codebook", "k-means on the features of a corpus: a codebook of your own")
     one.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
@@ -133,8 +146,7 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--encoder", metavar="DIR_OR_NAME", help="a transformers HuBERT folder or hub name")
     source.add_argument("--layer", type=_positive(int), metavar="N", help="its layer, counted from 1 (22)")
     _audio_options(one)
-    _ray_options(one)
-    one.set_defaults(gpus_per_encoder=1.0)  # a holder of frames has the rest of each GPU
+    _ray_options(one, parts=False)  # nor encoders: a holder of frames has the rest of each GPU
 
     one = command("codebook-report", "what a codebook was fitted on, and how units use it: a table, a picture, JSON")
     one.add_argument("codebook", type=Path, metavar="CODEBOOK.safetensors")
@@ -199,12 +211,7 @@ def _translation_options(one: argparse.ArgumentParser) -> None:
 
 def _audio_options(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("audio")
-    group.add_argument(
-        "--shard-minutes", type=_positive(float), metavar="M", help="audio in a shard (60 with GPUs, 10 without)"
-    )
-    group.add_argument(
-        "--max-seconds", type=_positive(float), default=120.0, metavar="S", help="longer is too_long (120)"
-    )
+    _planning_options(group)
     group.add_argument(
         "--dtype",
         choices=["float32", "float16", "bfloat16"],
@@ -212,9 +219,27 @@ def _audio_options(one: argparse.ArgumentParser) -> None:
     )
 
 
-def _ray_options(one: argparse.ArgumentParser, encoders: bool = False) -> None:
+def _planning_options(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--segment",
+        metavar="HOW",
+        help="cut recordings: vad (at pauses, up to 25 s), fixed:SECONDS (at the quietest point before), none (none)",
+    )
+    group.add_argument(
+        "--shard-minutes", type=_positive(float), metavar="M", help="audio in a shard (60 with GPUs, 10 without)"
+    )
+    group.add_argument(
+        "--max-seconds", type=_positive(float), default=120.0, metavar="S", help="longer is too_long (120)"
+    )
+
+
+def _ray_options(one: argparse.ArgumentParser, parts: bool = True, encoders: bool = False) -> None:
     group = one.add_argument_group("Ray")
     group.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (this machine alone)")
+    if parts:
+        group.add_argument(
+            "--part", default="1/1", metavar="N/M", help="do every M-th shard; M drivers at once share OUT (1/1)"
+        )
     if encoders:
         group.add_argument(
             "--gpus-per-encoder",
@@ -223,6 +248,17 @@ def _ray_options(one: argparse.ArgumentParser, encoders: bool = False) -> None:
             metavar="X",
             help="share of a GPU that an encoder reserves: 0.5 puts two on each (1)",
         )
+    one.set_defaults(part="1/1", gpus_per_encoder=1.0)
+    _storage_options(one)
+
+
+def _storage_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--storage-options",
+        default="{}",
+        metavar="JSON",
+        help="fsspec's options for CORPUS and OUT, such as an endpoint; credentials come from the environment",
+    )
 
 
 def _share(text: str) -> float:

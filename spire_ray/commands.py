@@ -14,9 +14,14 @@ from spire_ray.errors import UserError
 from spire_ray.export import export as write_export
 from spire_ray.fit import FitOptions
 from spire_ray.hub import ENCODER, fetch_codebook, fetch_encoder
-from spire_ray.run import AudioOptions
+from spire_ray.job_part import JobPart
+from spire_ray.locations import storage_options
+from spire_ray.planning import AudioOptions
+from spire_ray.run import DriverOptions
 from spire_ray.settings import Encoding, EngineOptions
 from spire_ray.show import print_run, show_run
+from spire_ray.store import Store
+from spire_ray.survey import Survey, rates
 from spire_ray.tasks import TextTasks
 
 
@@ -28,22 +33,36 @@ def speech_to_text(options: argparse.Namespace) -> None:
         options.checkpoint,
         _tasks(options),
         _audio(options),
-        options.address,
+        _on(options),
         _engine(options),
     )
-    print_run(options.out, Console())
+    print_run(_store(options), Console())
 
 
 def tokenize(options: argparse.Namespace) -> None:
     """CORPUS to units."""
-    run.tokenize(options.corpus, options.out, _encoding(options), _audio(options), options.address)
-    print_run(options.out, Console())
+    run.tokenize(options.corpus, options.out, _encoding(options), _audio(options), _on(options))
+    print_run(_store(options), Console())
+
+
+def plan(options: argparse.Namespace) -> None:
+    """CORPUS to a plan, or to what the plan would be; its hours, lengths and cost."""
+    earlier = _store(options, options.like) if options.like else None
+    speeds = rates(options.rtfx_units, options.rtfx_text, earlier)
+    if options.dry_run:
+        found = run.survey(options.corpus, options.out, _audio(options), _on(options))
+    else:
+        run.plan(options.corpus, options.out, _audio(options), _on(options))
+        found = Survey.of_plan(_store(options), options.max_seconds)
+    found.show(Console(), speeds, options.price_per_hour)
+    if options.dry_run and options.segment not in (None, "none"):
+        print("these are the recordings: their segments are found when the plan is made", file=sys.stderr)
 
 
 def generate(options: argparse.Namespace) -> None:
     """Units to transcripts and translations."""
-    run.generate(options.out, options.to, options.checkpoint, _tasks(options), options.address, _engine(options))
-    print_run(options.to or options.out, Console())
+    run.generate(options.out, options.to, options.checkpoint, _tasks(options), _on(options), _engine(options))
+    print_run(_store(options, options.to), Console())
 
 
 def translate(options: argparse.Namespace) -> None:
@@ -56,24 +75,24 @@ def translate(options: argparse.Namespace) -> None:
         max_tokens=options.max_tokens,
         beam=options.beam,
     )
-    run.translate(options.corpus, options.out, options.checkpoint, tasks, options.address, _engine(options))
-    print_run(options.out, Console())
+    run.translate(options.corpus, options.out, options.checkpoint, tasks, _on(options), _engine(options))
+    print_run(_store(options), Console())
 
 
 def retry(options: argparse.Namespace) -> None:
     """Error rows again."""
-    run.retry(options.out, options.address)
-    print_run(options.out, Console())
+    run.retry(options.out, _on(options))
+    print_run(_store(options), Console())
 
 
 def show(options: argparse.Namespace) -> None:
     """What a run directory holds."""
-    show_run(options.out, Console())
+    show_run(_store(options), Console())
 
 
 def export(options: argparse.Namespace) -> None:
     """One joined Parquet file."""
-    rows = write_export(options.out, options.file)
+    rows = write_export(_store(options), options.file)
     print(f"{rows:,} rows in {options.file}", file=sys.stderr)
 
 
@@ -81,7 +100,7 @@ def fit_codebook(options: argparse.Namespace) -> None:
     """CORPUS to a codebook."""
     encoder, name, layer = _encoder(options)
     chosen = FitOptions(str(encoder), name, layer, options.clusters, options.frames, options.seed)
-    sha256 = fit.fit_codebook(options.corpus, options.target, chosen, _audio(options), options.address)
+    sha256 = fit.fit_codebook(options.corpus, options.target, chosen, _audio(options), _on(options))
     print(f"{options.target}  sha256 {sha256}")
 
 
@@ -116,9 +135,22 @@ def _audio(options: argparse.Namespace) -> AudioOptions:
     return AudioOptions(
         shard_minutes=options.shard_minutes,
         max_seconds=options.max_seconds,
-        dtype=options.dtype,
-        gpus_per_encoder=options.gpus_per_encoder,
+        dtype=getattr(options, "dtype", None),
+        segment=options.segment,
     )
+
+
+def _on(options: argparse.Namespace) -> DriverOptions:
+    return DriverOptions(
+        options.address,
+        JobPart.parse(options.part),
+        storage_options(options.storage_options),
+        options.gpus_per_encoder,
+    )
+
+
+def _store(options: argparse.Namespace, out: str | None = None) -> Store:
+    return Store(out or options.out, storage_options(options.storage_options))
 
 
 def _encoder(options: argparse.Namespace) -> tuple[Path, str, int]:

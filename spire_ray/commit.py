@@ -90,7 +90,7 @@ class CommitUnits:
         shard, attempt = shard_of(row)
         units = unnest(row, "utterances", UNITS)
         outputs.commit(self.store, "units", units, shard, attempt, self.fingerprint)
-        return _summary(row, units, pc.sum(units.column("duration_s")).as_py() or 0.0, "encode_seconds")
+        return summary_row(row, units, pc.sum(units.column("duration_s")).as_py() or 0.0, "encode_seconds")
 
 
 class CommitText:
@@ -116,7 +116,7 @@ class CommitText:
             outputs.commit(self.store, table, rows, shard, attempt, self.fingerprint)
         shared = ["utterance_id", "prompt_tokens", "generated_tokens", "error"]
         text = pa.concat_tables([rows.select(shared) for rows in made.values()])
-        return _summary(row, text, row.column("audio_seconds")[0].as_py(), "generate_seconds")
+        return summary_row(row, text, row.column("audio_seconds")[0].as_py(), "generate_seconds")
 
 
 def _still_wanted(rows: pa.Table, before: pa.Table) -> pa.Table:
@@ -126,7 +126,8 @@ def _still_wanted(rows: pa.Table, before: pa.Table) -> pa.Table:
     return rows.filter(pa.array([key not in done for key in outputs.item_keys(rows)], pa.bool_()))
 
 
-def _summary(row: pa.Table, rows: pa.Table, audio_s: float, busy_column: str) -> pa.Table:
+def summary_row(row: pa.Table, rows: pa.Table, audio_s: float, busy_column: str) -> pa.Table:
+    """The one row of `Summary` for what the shard `row` has come to in `rows`."""
     shard, attempt = shard_of(row)
     failed = rows.filter(pc.is_valid(rows.column("error"))).select(["utterance_id", "error"])
     messages = failed.column("error").to_pylist()

@@ -4,6 +4,7 @@ The allow-list is WAV (PCM, float, G.711), FLAC, Ogg (Vorbis, Opus) and MP3, by 
 libsndfile 1.2.2 opens two dozen more formats, and most of its open memory faults are in those, so they never reach it.
 """
 
+import mmap
 import struct
 from dataclasses import dataclass
 
@@ -40,13 +41,15 @@ _MP3_KBPS = {
 _MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _MP3_MAX_JUNK = 65_536
 
+Data = bytes | mmap.mmap  # a whole file, in memory or mapped
+
 
 @dataclass(frozen=True)
 class Container:
     """An audio file of an accepted kind."""
 
     name: str  # WAV, FLAC, OGG or MP3
-    data: bytes  # what the decoder gets
+    data: Data  # what the decoder gets
     cut: str  # how the end is missing, "" when nothing shows that it is
 
 
@@ -67,19 +70,19 @@ def identify(head: bytes) -> str:
     raise RowFault("unreadable", f"{kind}, not {ACCEPTED}")
 
 
-def inspect(data: bytes) -> Container:
+def inspect(data: Data) -> Container:
     """Check what `data` declares against what is there. RowFault `unreadable` when it is not of an accepted kind."""
-    name = identify(data)
+    name = identify(data[:4096])
     if name == "WAV":
         return Container(name, data, _wav_cut(data))
     if name == "OGG":
         return Container(name, data, _ogg_cut(data))
     if name == "MP3":
-        return _mp3(data)
+        return _mp3(data[:])
     return Container(name, data, "")
 
 
-def _wav_cut(data: bytes) -> str:
+def _wav_cut(data: Data) -> str:
     position = 12
     for _ in range(MAX_CHUNKS):
         if position + 8 > len(data):
@@ -106,7 +109,7 @@ def _check_wav_format(chunk: bytes) -> None:
         raise RowFault("unreadable", f"WAV with encoding 0x{tag:04x}: PCM, float, A-law and mu-law are read")
 
 
-def _ogg_cut(data: bytes) -> str:
+def _ogg_cut(data: Data) -> str:
     # libsndfile takes the length of an Ogg from its last whole page, so a cut file looks whole to it.
     page = data.rfind(b"OggS\x00")
     header = data[page : page + 27]

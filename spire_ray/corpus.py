@@ -1,254 +1,248 @@
-"""CORPUS to planned rows: a folder of audio, a manifest, or Parquet with audio bytes; told apart by their content.
+"""CORPUS to planned rows: whatever layout it has, told by what lies there and never asked of the user.
 
-A manifest row that cannot be planned is planned all the same, as `row-<n>` (n counted from 0 over the corpus) with its
-error, so that the tables have a row for everything given.
+A row that cannot be planned is planned all the same, as `row-<n>` (n counted from 0 over the corpus) with its error, so
+that the tables have a row for everything given.
 """
 
-import os
+import itertools
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
-from spire_ray import audio, manifest, tables
-from spire_ray.errors import MachineFault, RowFault, UserError
-from spire_ray.locations import etag_of, locate, patiently, uri_of
-from spire_ray.utterances import bad_row, checked_id, columnar, planned
+from spire_ray import audio_folder, gigaspeech, kaldi, lhotse, manifest, published, tar_index
+from spire_ray.audio_folder import NOT_READ, READ
+from spire_ray.errors import UserError
+from spire_ray.globs import places
+from spire_ray.listing import files_below, names_in
+from spire_ray.locations import locate, patiently
+from spire_ray.manifest import Record
+from spire_ray.manifest_files import manifest_rows
+from spire_ray.text_corpus import read_text_corpus
+from spire_ray.utterances import planned_rows, tables_of, with_references_together
 
-READ = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
-NOT_READ = frozenset(
-    {
-        ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".mka", ".g722", ".gsm", ".amr", ".awb", ".ape", ".wv", ".tta",
-        ".aif", ".aiff", ".au", ".snd", ".caf", ".sph", ".raw", ".pcm", ".mp2", ".ac3", ".spx", ".w64", ".rf64", ".3gp",
-    }
-)  # fmt: skip
+__all__ = ["NOTE", "Corpus", "open_corpus", "read_corpus", "read_text_corpus"]
+
 NOTE = b"note"  # key in the table's metadata of what the person should be told
-_PROBES = 32  # at a time: each waits for storage more than it computes
+_TABLES = frozenset({".csv", ".tsv", ".jsonl"})
+_MANIFESTS = frozenset({"jsonl", "csv", "tsv", "psv", "parquet"})
+
+Info = Mapping[str, Any]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An open corpus: what the person should be told of it, and its rows as tables, each made when it is asked for."""
+
+    note: str
+    tables: Iterator[pa.Table]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the corpus lies, and what its rows have in common."""
+
+    corpus: str
+    fs: AbstractFileSystem
+    root: str
+    language: str
+
+    def rows(self, records: Iterable[Record], base: str | None = None) -> Iterator[Row]:
+        """Rows of a whole corpus; relative paths in it are relative to `base`, by default the root."""
+        return planned_rows(records, self.root if base is None else base, self.fs, self.language, itertools.count())
+
+
+Reader = Callable[[], Iterable[Row]]
 
 
 def read_corpus(
     corpus: str, *, source_language: str = "en", storage_options: Mapping[str, Any] | None = None
 ) -> pa.Table:
-    """Everything in `corpus` as rows of PLANNED (tables.PLAN without `shard`), unsorted.
+    """Everything in `corpus` as one table, of what `open_corpus` gives in pieces. Metadata key NOTE has its note."""
+    found = open_corpus(corpus, source_language=source_language, storage_options=storage_options)
+    table = pa.concat_tables(found.tables)
+    return table.replace_schema_metadata({NOTE: found.note.encode()} if found.note else None)
 
-    Metadata key NOTE names what lies there and is not read. UserError: nothing there, no audio, an empty manifest, a
-    manifest without an audio column, a file of unknown type. MachineFault: storage refuses or fails.
+
+def open_corpus(
+    corpus: str, *, source_language: str = "en", storage_options: Mapping[str, Any] | None = None
+) -> Corpus:
+    """Everything in `corpus` as rows of PLANNED (tables.PLAN without `shard`), unsorted, up to 65,536 in a table.
+
+    The note names what lies there and is not read. UserError, here or while the tables are made: nothing there, no
+    audio, an empty manifest, a manifest without an audio column, a file of unknown type. MachineFault: storage refuses
+    or fails.
     """
     fs, path = locate(corpus, storage_options)
-    try:
-        info = patiently(corpus, lambda: fs.info(path))
-    except FileNotFoundError:
-        raise UserError(f"corpus {corpus} does not exist") from None
-    if info["type"] == "directory":
-        return patiently(corpus, lambda: _folder(fs, path.rstrip("/"), corpus, source_language))
-    kind = patiently(corpus, lambda: manifest.kind_of(fs, path))
+    root, infos = patiently(corpus, lambda: places(fs, path, corpus))
+    place = _Place(corpus, fs, root, source_language)
+    reader, note = patiently(corpus, lambda: _reader(place, infos))
+    return Corpus(note, _patient_tables(corpus, reader))
+
+
+def _patient_tables(corpus: str, reader: Reader) -> Iterator[pa.Table]:
+    """The tables of the rows; after a fault that may pass the corpus is read again, up to where it was."""
+    done = 0
+    rest: Iterator[pa.Table] | None = None
+
+    def step() -> pa.Table | None:
+        nonlocal rest
+        if rest is None:
+            rest = itertools.islice(tables_of(reader(), corpus), done, None)
+        try:
+            return next(rest, None)
+        except BaseException:
+            rest = None
+            raise
+
+    while (table := patiently(corpus, step)) is not None:
+        done += 1
+        yield table
+
+
+def _reader(place: _Place, infos: list[Info]) -> tuple[Reader, str]:
+    """What reads the corpus, and the note."""
+    fs = place.fs
+    folders = [str(info["name"]).rstrip("/") for info in infos if info["type"] == "directory"]
+    if len(folders) == len(infos) and all(fs.exists(f"{folder}/{published.SEGMENTS}") for folder in folders):
+        return lambda: _europarl(place, folders), ""
+    if len(infos) == 1:
+        return _folder(place, folders[0]) if folders else _file(place, infos[0])
+    files = {str(info["name"]): info for info in infos if info["type"] != "directory"}
+    for folder in folders:
+        files |= files_below(fs, folder)
+    return _listed(place, files, named=not folders)
+
+
+def _folder(place: _Place, folder: str) -> tuple[Reader, str]:
+    fs, there = place.fs, names_in(place.fs, folder)
+    if kaldi.MARK in there:
+        return lambda: place.rows(kaldi.records(fs, folder)), ""
+    if {published.TRANSCRIPTS, "audio"} <= there:
+        return lambda: place.rows(published.multilingual_librispeech(fs, folder)), ""
+    if gigaspeech.FILE in there:
+        return lambda: place.rows(gigaspeech.records(fs, f"{folder}/{gigaspeech.FILE}")), ""
+    return _listed(place, files_below(fs, folder), named=False)
+
+
+def _file(place: _Place, info: Info) -> tuple[Reader, str]:
+    path = str(info["name"])
+    kind = manifest.kind_of(place.fs, path)
     if kind in ("", "txt"):
         raise UserError(
-            f"corpus {corpus} is neither a folder nor a manifest (JSONL: .jsonl .json .ndjson; CSV, TSV, Parquet)"
+            f"corpus {place.corpus} is neither a folder nor a manifest (JSONL: .jsonl .json .ndjson; CSV, TSV,"
+            " Parquet), nor a tar file"
         )
-    base = posixpath.dirname(path)
-    return patiently(corpus, lambda: _table(_manifest_rows(fs, base, [(path, kind)], source_language), corpus))
+    return _of_kind(place, [info], kind), ""
 
 
-def _folder(fs: AbstractFileSystem, root: str, corpus: str, language: str) -> pa.Table:
-    found = _listing(fs, root)
+def _of_kind(place: _Place, infos: list[Info], kind: str) -> Reader:
+    """What reads files that all are of `kind`, one of manifest.kind_of's."""
+    fs, paths = place.fs, [str(info["name"]) for info in infos]
+    if kind == "tar":
+        shards = [(posixpath.relpath(str(info["name"]), place.root), info) for info in infos]
+        return lambda: place.rows(tar_index.records(fs, shards, READ))
+    if kind == "gigaspeech":
+        return lambda: place.rows(_chained(lambda path: gigaspeech.records(fs, path), paths))
+    if kind == "fleurs":
+        numbers = itertools.count
+        return lambda: _each_in_its_folder(place, paths, lambda path: published.fleurs(fs, path), numbers())
+    if kind == "jsonl" and (lhotse_kind := _lhotse_kind(fs, paths[0])):
+        return lambda: place.rows(_chained(lambda path: lhotse.records(fs, path, lhotse_kind), paths))
+    files = [(path, kind) for path in paths]
+    if len(paths) > 1 and all(published.COVOST.fullmatch(posixpath.basename(path)) for path in paths):
+        return lambda: with_references_together(manifest_rows(fs, place.root, files, place.language))
+    return lambda: manifest_rows(fs, place.root, files, place.language)
+
+
+def _each_in_its_folder(
+    place: _Place, paths: list[str], read: Callable[[str], Iterable[Record]], numbers: Iterator[int]
+) -> Iterator[Row]:
+    for path in paths:
+        yield from planned_rows(read(path), posixpath.dirname(path), place.fs, place.language, numbers)
+
+
+def _chained(read: Callable[[str], Iterable[Record]], paths: list[str]) -> Iterator[Record]:
+    return itertools.chain.from_iterable(map(read, paths))
+
+
+def _lhotse_kind(fs: AbstractFileSystem, path: str) -> str:
+    with manifest.opened(fs, path) as stream:
+        first = next(iter(manifest.records(stream, "jsonl")), None)
+    return lhotse.kind_of(first.values) if first else ""
+
+
+def _europarl(place: _Place, folders: list[str]) -> Iterable[Row]:
+    """Directions of one source language share its speeches: a segment that several have is one utterance."""
+    rows = place.rows(_chained(lambda folder: published.europarl_st(place.fs, folder, READ), folders))
+    return with_references_together(rows) if len(folders) > 1 else rows
+
+
+def _listed(place: _Place, files: Mapping[str, Info], named: bool) -> tuple[Reader, str]:
+    """What reads the files of a folder, or those of a glob, which are all `named`: the layouts of many files."""
     by_extension: dict[str, list[str]] = {}
-    for path in sorted(found):
-        relative = posixpath.relpath(path, root)
+    for path in sorted(files):
+        relative = posixpath.relpath(path, place.root)
         # Hidden files: a Mac leaves `._a.wav` beside `a.wav`, the Hugging Face hub a `.cache` folder.
         if not relative.startswith(".") and "/." not in relative:
             by_extension.setdefault(posixpath.splitext(path)[1].lower(), []).append(path)
     sound = sorted(path for extension in READ for path in by_extension.get(extension, []))
-    parquet = by_extension.get(".parquet", [])
-    others = Counter({extension: len(by_extension[extension]) for extension in NOT_READ & by_extension.keys()})
-    note = _note(others)
-    if parquet and (not sound or _has_audio(fs, parquet[0])):
-        if sound:
-            raise UserError(f"corpus {corpus} holds both audio files and Parquet with audio: name one folder of them")
-        rows = _manifest_rows(fs, root, [(path, "parquet") for path in parquet], language)
-        return _table(rows, corpus, note)
+    parquet, tars = by_extension.get(".parquet", []), by_extension.get(".tar", [])
+    if tars:
+        _refuse_both(place, sound, "tar files")
+        return _of_kind(place, [files[path] for path in tars], "tar"), _note(by_extension)
+    if parquet and (not sound or _has_audio(place.fs, parquet[0])):
+        _refuse_both(place, sound, "Parquet with audio")
+        return _of_kind(place, [files[path] for path in parquet], "parquet"), _note(by_extension)
     if not sound:
-        raise UserError(f"corpus {corpus} holds no {' '.join(sorted(READ))} file{f'; {note}' if note else ''}")
-    return _table(_audio_rows(fs, root, [found[path] for path in sound], language), corpus, note)
+        return _without_audio(place, files, by_extension, named)
+    scripts = [path for path in by_extension.get(".txt", []) if path.endswith(audio_folder.TRANSCRIPTS)]
+    tables = [] if named else [path for one in sorted(_TABLES) for path in by_extension.get(one, [])]
+    infos = [files[path] for path in sound]
+    if named:  # the glob takes the audio and not what lies beside it
+        scripts = sorted({f"{posixpath.dirname(path)}/*{audio_folder.TRANSCRIPTS}" for path in sound})
+        scripts = [str(path) for pattern in scripts for path in place.fs.glob(pattern)]
+    note = _note(by_extension, [path for path in tables if posixpath.dirname(path) == place.root])
+    return lambda: place.rows(audio_folder.records(place.fs, place.root, infos, scripts)), note
 
 
-def _listing(fs: AbstractFileSystem, root: str) -> dict[str, dict[str, Any]]:
-    """Every file below `root`: local links to folders are followed, and a folder that cannot be read is a fault."""
-    if not isinstance(fs, LocalFileSystem):
-        return dict(fs.find(root, detail=True))
-
-    def refuse(fault: OSError) -> None:
-        raise MachineFault(f"{fault.filename}: {fault.strerror}") from fault
-
-    found: dict[str, dict[str, Any]] = {}
-    visited: set[str] = set()
-    for folder, below, names in os.walk(root, followlinks=True, onerror=refuse):
-        visited.add(os.path.realpath(folder))
-        # A link to a folder above would be followed for ever.
-        below[:] = [name for name in below if os.path.realpath(os.path.join(folder, name)) not in visited]
-        for name in names:
-            path = os.path.join(folder, name)
-            if os.path.isfile(path):
-                found[path] = fs.info(path)
-    return found
+def _without_audio(
+    place: _Place, files: Mapping[str, Info], by_extension: Mapping[str, list[str]], named: bool
+) -> tuple[Reader, str]:
+    """Manifests alone: those that a glob names, or lhotse's in a folder."""
+    fs, note = place.fs, _note(by_extension)
+    candidates = [path for one in (".gz", ".tgz", *manifest.EXTENSIONS) for path in by_extension.get(one, [])]
+    kinds = {path: manifest.kind_of(fs, path) for path in sorted(candidates)}
+    if named and len(set(kinds.values())) == 1 and set(kinds.values()) <= {*_MANIFESTS, "fleurs", "gigaspeech"}:
+        return _of_kind(place, [files[path] for path in kinds], next(iter(kinds.values()))), note
+    found = {path: _lhotse_kind(fs, path) for path, kind in kinds.items() if kind == "jsonl"}
+    wanted = lhotse.RECORDINGS if lhotse.RECORDINGS in found.values() else lhotse.CUTS
+    if wanted in found.values():
+        if wanted == lhotse.RECORDINGS and lhotse.CUTS in found.values():
+            raise UserError(f"corpus {place.corpus} holds both cuts and recordings of lhotse: name one file of them")
+        paths = [path for path, kind in found.items() if kind == wanted]
+        return lambda: place.rows(_chained(lambda path: lhotse.records(fs, path, wanted), paths)), note
+    raise UserError(f"corpus {place.corpus} holds no {' '.join(sorted(READ))} file{f'; {note}' if note else ''}")
 
 
-def _note(others: Counter[str]) -> str:
-    if not others:
-        return ""
+def _refuse_both(place: _Place, sound: list[str], other: str) -> None:
+    if sound:
+        raise UserError(f"corpus {place.corpus} holds both audio files and {other}: name one folder of them")
+
+
+def _note(by_extension: Mapping[str, list[str]], tables: Iterable[str] = ()) -> str:
+    others = Counter({extension: len(by_extension[extension]) for extension in NOT_READ & by_extension.keys()})
     counts = ", ".join(f"{count} {extension}" for extension, count in sorted(others.items()))
-    return f"not read, convert them to FLAC: {counts}"
+    beside = ", ".join(posixpath.basename(path) for path in tables)
+    notes = [f"tables beside the audio are not read, name one as CORPUS to have its texts: {beside}"] if beside else []
+    return "; ".join([*notes, f"not read, convert them to FLAC: {counts}"] if counts else notes)
 
 
 def _has_audio(fs: AbstractFileSystem, path: str) -> bool:
     with fs.open(path, "rb") as file:
-        return manifest.embedded_audio(_parquet(file, path).schema_arrow) is not None
-
-
-def _parquet(file: BinaryIO, path: str) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file)
-    except pa.ArrowInvalid as fault:
-        raise UserError(f"{path} is not a Parquet file that can be read: {fault}") from None
-
-
-def _audio_rows(
-    fs: AbstractFileSystem, root: str, infos: list[dict[str, Any]], language: str
-) -> Iterator[dict[str, Any]]:
-    def header(info: dict[str, Any]) -> tuple[float | None, str | None]:
-        try:
-            etag = patiently(info["name"], lambda: etag_of(fs, info))
-            return patiently(info["name"], lambda: _probe(fs, info["name"])), etag
-        except RowFault:
-            return None, etag  # what is wrong with the file is found, and told, when it is read
-        except FileNotFoundError:
-            return None, None
-
-    with ThreadPoolExecutor(_PROBES) as pool:
-        for number, (info, (seconds, etag)) in enumerate(zip(infos, pool.map(header, infos), strict=True)):
-            path = info["name"]
-            try:
-                yield {
-                    "utterance_id": checked_id(posixpath.relpath(path, root)),
-                    "audio_uri": uri_of(fs, path),
-                    "byte_size": info["size"],
-                    "duration_s": seconds,
-                    "etag": etag,
-                    "source_language": language,
-                }
-            except RowFault as fault:
-                yield bad_row(number, ascii(path), fault.detail, language)
-
-
-def _probe(fs: AbstractFileSystem, path: str) -> float:
-    # Headers are small: object storage would otherwise send megabytes for each.
-    with fs.open(path, "rb", block_size=65_536) as file:
-        return audio.probe(file)
-
-
-def _manifest_rows(
-    fs: AbstractFileSystem, root: str, files: Iterable[tuple[str, str]], language: str
-) -> Iterator[dict[str, Any]]:
-    number = 0
-    names: dict[str, None] = {}
-    has_audio = False
-    for path, kind in files:
-        base, file_id = posixpath.dirname(path), posixpath.relpath(path, root)
-        with fs.open(path, "rb") as file:
-            schema = _parquet(file, path).schema_arrow if kind == "parquet" else pa.schema([])
-            embedded = manifest.embedded_audio(schema) is not None
-            common: dict[str, Any] = {"source_language": language}
-            if embedded:
-                common |= {"audio_uri": uri_of(fs, path), "etag": etag_of(fs, fs.info(path))}
-            names |= dict.fromkeys(schema.names)
-            has_audio = has_audio or embedded or "audio" in manifest.parts(tuple(schema.names)).columns
-            file.seek(0)
-            for index, record in enumerate(manifest.records(file, kind)):
-                has_audio = has_audio or "audio" in manifest.parts(tuple(record.values)).columns
-                if not has_audio and len(names) < 20:
-                    names |= dict.fromkeys(record.values)
-                place = {"row_index": index, "utterance_id": f"{file_id}#{index}"} if embedded else None
-                try:
-                    if record.problem:
-                        raise RowFault("bad_manifest_row", record.problem)
-                    yield common | planned(record.values, base, fs, place)
-                except RowFault as fault:
-                    yield bad_row(number, record.where, fault.detail, language)
-                number += 1
-    if not has_audio and (number or names):
-        there, accepted = ", ".join(names) or "none", ", ".join(manifest.NAMES["audio"])
-        raise UserError(f"the manifest has no audio column: its columns are {there}; accepted are {accepted}")
-
-
-def _table(rows: Iterable[Mapping[str, Any]], corpus: str, note: str = "") -> pa.Table:
-    return columnar(rows, corpus).replace_schema_metadata({NOTE: note.encode()} if note else None)
-
-
-def read_text_corpus(
-    corpus: str,
-    *,
-    source_language: str,
-    target_language: str | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-) -> pa.Table:
-    """Everything in a text corpus as rows of PLANNED, with `text` and `source_language`, unsorted.
-
-    `corpus`: .txt (a sentence a line), JSONL, CSV, TSV or Parquet with a column of manifest.NAMES["source"]. Ids are
-    the manifest's, else `line-<n>`, n counted from 0 and padded, so that the order of ids is the order of lines. A row
-    without text has the error `empty`. A plain column of NAMES["target"] is a reference in `target_language`.
-    UserError: as in read_corpus.
-    """
-    fs, path = locate(corpus, storage_options)
-    try:
-        info = patiently(corpus, lambda: fs.info(path))
-    except FileNotFoundError:
-        raise UserError(f"corpus {corpus} does not exist") from None
-    kind = "" if info["type"] == "directory" else patiently(corpus, lambda: manifest.kind_of(fs, path))
-    if not kind:
-        raise UserError(f"text corpus {corpus} is not a file of the types read: .txt, JSONL, CSV, TSV, Parquet")
-
-    def read() -> pa.Table:
-        with fs.open(path, "rb") as file:
-            if kind == "parquet":
-                _parquet(file, path)
-                file.seek(0)
-            return columnar(_text_rows(list(manifest.records(file, kind)), source_language, target_language), corpus)
-
-    return patiently(corpus, read)
-
-
-def _text_rows(records: list[manifest.Record], language: str, target_language: str | None) -> Iterator[dict[str, Any]]:
-    if records and not any("source" in manifest.parts(tuple(record.values)).columns for record in records):
-        names = dict.fromkeys(name for record in records[:1000] for name in record.values)
-        there, accepted = ", ".join(names) or "none", ", ".join(manifest.NAMES["source"])
-        raise UserError(f"the text corpus has no text column: its columns are {there}; accepted are {accepted}")
-    width = max(6, len(str(len(records) - 1)))
-    for number, record in enumerate(records):
-        try:
-            if record.problem:
-                raise RowFault("bad_manifest_row", record.problem)
-            yield _text_row(record, f"line-{number:0{width}}", language, target_language)
-        except RowFault as fault:
-            yield bad_row(number, record.where, fault.detail, language)
-
-
-def _text_row(record: manifest.Record, line_id: str, language: str, target_language: str | None) -> dict[str, Any]:
-    values, found = record.values, manifest.parts(tuple(record.values))
-    references = manifest.translations(values, found)
-    if (target := manifest.text(values, found.columns.get("target"))) is not None:
-        references.append({"language": target_language, "text": target})
-    source = manifest.text(values, found.columns.get("source"))
-    return {
-        "utterance_id": checked_id(manifest.text(values, found.columns.get("id")) or line_id),
-        "corpus": manifest.text(values, found.columns.get("corpus")),
-        "text": source,
-        "source_language": manifest.text(values, found.columns.get("language")) or language,
-        "references": references or None,
-        "error": tables.error("empty", f"{record.where} has no text") if not (source or "").strip() else None,
-    }
+        return manifest.embedded_audio(manifest.parquet(file, path).schema_arrow) is not None

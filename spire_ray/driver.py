@@ -31,9 +31,10 @@ _OURS = re.compile(r"spire_ray\.errors\.(UserError|MachineFault): (.+)")
 class Driver:
     """The process that runs a command. Ray is joined at first use and left at the end of the `with` block."""
 
-    def __init__(self, command: str, address: str | None = None) -> None:
+    def __init__(self, command: str, address: str | None = None, part: str = "1/1") -> None:
         self.command = command
         self.address = address
+        self.part = part  # of the shards, where several drivers work on one OUT
         self.id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
         self.stages: list[Progress] = []
         self.was_stopped = False
@@ -100,10 +101,11 @@ class Driver:
         return {
             "id": self.id,
             "command": self.command,
+            "part": self.part,
             "versions": {"python": platform.python_version(), "spire_ray": __version__, **_versions()},
             "hardware": {
                 "machine": platform.machine(),
-                "processor": _processor(),
+                "processor": processor(),
                 "cpus": self.cluster.cpus,
                 "gpus": self.cluster.gpus,
                 "accelerators": self.cluster.accelerators,
@@ -119,7 +121,8 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

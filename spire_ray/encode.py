@@ -18,6 +18,7 @@ from spire_ray.errors import UserError
 from spire_ray.hubert import SAMPLE_RATE
 from spire_ray.hubert_weights import read_config, weights_sha256
 from spire_ray.parity import BOUNDS, FIRST_S, PARITY, ParityGate
+from spire_ray.pcm import pcm_views
 from spire_ray.shard_encoder import ShardEncoder
 from spire_ray.tables import UNITS, WAVEFORMS, nest, unnest
 from spire_ray.units import collapse
@@ -160,17 +161,6 @@ def gpu_utilisation(device: torch.device) -> float | None:
         return float(torch.cuda.utilization(device))
     except (ModuleNotFoundError, RuntimeError):
         return None
-
-
-def pcm_views(pcm: pa.LargeBinaryArray) -> list[NDArray[np.int16] | None]:
-    """Little-endian int16 samples [n_i] of each value, or None where it is null: views of Arrow's memory, no copies."""
-    _, offsets, data = pcm.buffers()
-    if len(pcm) == 0:
-        return []
-    bounds = np.frombuffer(offsets, np.int64)[pcm.offset : pcm.offset + len(pcm) + 1]
-    samples = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    valid = pcm.is_valid().to_pylist()
-    return [samples[bounds[i] : bounds[i + 1]].view("<i2") if ok else None for i, ok in enumerate(valid)]
 
 
 def units_table(waveforms: pa.Table, frames: Sequence[NDArray[np.int64] | None]) -> pa.Table:

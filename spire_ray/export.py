@@ -33,15 +33,14 @@ EXPORT = pa.schema(
 )
 
 
-def export(out: str, file: str) -> int:
-    """Write FILE (a path or fsspec URL; UserError when it exists), a row group for each shard of OUT. Returns the rows.
+def export(text_run: Store, file: str) -> int:
+    """Write FILE (a path or fsspec URL; UserError when it exists), a row group for each shard. Returns the rows.
 
     Shards without units yet have nulls. FILE appears whole or not at all.
     """
-    text_run = Store(out)
     units_run = records.units_run(text_run)
     plan = records.plan_of(units_run)
-    fs, path = locate(file)
+    fs, path = locate(file, text_run.storage_options)
     if fs.exists(path):
         raise UserError(f"{file} exists: name a new file")
     local = isinstance(fs, LocalFileSystem)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,16 @@ from spire_ray.fit_plan import (
     rounds_that_fit,
     split_rounds,
 )
+from spire_ray.frozen import freeze
 from spire_ray.holders import Holders
 from spire_ray.hubert_weights import read_config
 from spire_ray.kmeans import Iteration, growing_shares, lloyd, update_minibatch
-from spire_ray.plan import Plan, Shard, freeze
+from spire_ray.plan import Plan, Shard
+from spire_ray.planning import AudioOptions, plan_audio
 from spire_ray.progress import Progress, show_line
 from spire_ray.records import load_json
 from spire_ray.resources import encoder_pool, holder_pool
-from spire_ray.run import ENCODER_DTYPE, SLOWEST_RTFX, AudioOptions, plan_audio
+from spire_ray.run import ENCODER_DTYPE, HERE, SLOWEST_RTFX, DriverOptions
 from spire_ray.sampling import FRAMES_PER_S, KEYS, Sample
 from spire_ray.settings import Features
 from spire_ray.shards import StoreAt
@@ -71,15 +74,16 @@ class _Fit:
     saved: Saved | None
 
 
-def fit_codebook(corpus: str, target: str, options: FitOptions, audio: AudioOptions, address: str | None = None) -> str:
+def fit_codebook(corpus: str, target: str, options: FitOptions, audio: AudioOptions, on: DriverOptions = HERE) -> str:
     """A codebook fitted on CORPUS at `target`, a new .safetensors file. Returns its SHA-256."""
-    home, name = new_codebook(target)
+    home, name = new_codebook(target, on.storage_options)
     dim = read_config(Path(options.encoder), options.layer).hidden_size
     check_sizes(options.clusters, options.frames, options.seed)
-    store = Store(f"{home.path(name)}.fit" if home.local else f"{target}.fit")
+    store = Store(f"{home.path(name)}.fit" if home.local else f"{target}.fit", on.storage_options)
     store.check_writable()
-    with _driver(store, address) as driver:
-        plan = plan_audio(driver, store, corpus, audio, lambda rows: check_frames(rows, options.clusters, corpus))
+    with _driver(store, on) as driver:
+        enough = partial(check_frames, clusters=options.clusters, corpus=corpus)
+        plan = plan_audio(driver, store, corpus, audio, check=enough)
         fit = _settled(driver, store, plan, options, audio)
         if fit.saved is None or not _finished(fit, fit.saved):
             _run(fit, dim)
@@ -88,9 +92,9 @@ def fit_codebook(corpus: str, target: str, options: FitOptions, audio: AudioOpti
 
 
 @contextmanager
-def _driver(store: Store, address: str | None) -> Iterator[Driver]:
+def _driver(store: Store, on: DriverOptions) -> Iterator[Driver]:
     """A driver whose runs/ID.json is written down however it ends."""
-    with Driver("fit-codebook", address) as driver:
+    with Driver("fit-codebook", on.address) as driver:
         try:
             yield driver
         finally:
@@ -169,7 +173,9 @@ def _sample(fit: _Fit, number: int, shards: Sequence[Shard], holders: Holders) -
     known = fit.plan.unknown_durations == 0
     stage = "frames" if fit.rounds == 1 else f"frames, round {number} of {fit.rounds}"
     progress = Progress(stage, len(shards), sum(shard.seconds for shard in shards), estimated=not known)
-    dataset = pipeline.audio_to_frames(driver, shards, StoreAt(fit.store.url), fit.features, fit.sample, holders.keep)
+    dataset = pipeline.audio_to_frames(
+        driver, shards, StoreAt(fit.store.url, fit.store.storage_options), fit.features, fit.sample, holders.keep
+    )
     try:
         driver.run(dataset, progress, max(shard.seconds for shard in shards) / SLOWEST_RTFX)
     except Interrupted:

@@ -3,13 +3,15 @@
 import hashlib
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from spire_ray.cut import known_seconds
 from spire_ray.errors import UserError
 from spire_ray.plan import Shard
 from spire_ray.sampling import FRAMES_PER_S, frame_keys
@@ -19,10 +21,10 @@ from spire_ray.units import MAX_INT16
 _CONTENT = ["utterance_id", "byte_size", "row_index", "start_s", "end_s", "duration_s"]
 
 
-def new_codebook(target: str) -> tuple[Store, str]:
+def new_codebook(target: str, storage_options: Mapping[str, Any] | None = None) -> tuple[Store, str]:
     """The folder of a codebook to be, and its name in it. UserError when it is there or cannot be written."""
     parent, _, name = target.rstrip("/").rpartition("/")
-    home = Store(parent or ("/" if target.startswith("/") else "."))
+    home = Store(parent or ("/" if target.startswith("/") else "."), storage_options)
     if not name.endswith(".safetensors"):
         raise UserError(f"{target}: name the codebook something.safetensors")
     if home.fs.exists(home.path(name)):
@@ -41,18 +43,21 @@ def check_sizes(clusters: int, frames: int, seed: int) -> None:
         raise UserError(f"--frames {frames} is fewer than --clusters {clusters}")
 
 
-def check_frames(rows: pa.Table, clusters: int, corpus: str) -> None:
-    """UserError when planned rows are known to have fewer frames than clusters.
+def check_frames(tables: Iterator[pa.Table], clusters: int, corpus: str) -> Iterator[pa.Table]:
+    """The planned rows as they came. UserError after the last when they are known to have fewer frames than clusters.
 
     Where a duration is not known, sampling tells.
     """
-    rows = rows.filter(pc.is_valid(rows.column("audio_uri")))
-    if not rows.num_rows:
+    named, unknown, total = 0, 0, 0.0
+    for rows in tables:
+        yield rows
+        seconds = known_seconds(rows.filter(pc.is_valid(rows.column("audio_uri"))))
+        named, unknown = named + len(seconds), unknown + seconds.null_count
+        total += pc.sum(seconds).as_py() or 0.0
+    if not named:
         raise UserError(f"corpus {corpus} has no readable audio: no row of it names any")
-    span = pc.subtract(rows.column("end_s"), pc.coalesce(rows.column("start_s"), pa.scalar(0.0)))
-    seconds = pc.coalesce(rows.column("duration_s"), span)
-    frames = int((pc.sum(seconds).as_py() or 0.0) * FRAMES_PER_S)
-    if not seconds.null_count and frames < clusters:
+    frames = int(total * FRAMES_PER_S)
+    if not unknown and frames < clusters:
         raise UserError(f"corpus {corpus} has about {frames} frames, fewer than --clusters {clusters}")
 
 

@@ -1,6 +1,10 @@
-"""Where input lies: local paths and fsspec URLs, and calls to storage that are tried again when the fault may pass."""
+"""Where input lies: local paths and fsspec URLs, and calls to storage that are tried again when the fault may pass.
+
+Storage options are fsspec's. They are handed on as an argument and kept nowhere: credentials come from the environment.
+"""
 
 import errno
+import json
 import os
 import random
 import re
@@ -19,19 +23,56 @@ FIRST_WAIT_S = 0.5  # doubles each time, with up to as much again at random: abo
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
-_STORAGE_PACKAGES = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure")
+_STORAGE_PACKAGES = ("botocore", "aiobotocore", "aiohttp", "urllib3", "gcsfs", "google", "azure")
 _REFUSED_STATUS = (401, 403)
+_USERINFO = re.compile(rf"({URL.pattern}[^/@:]*):[^/@]*@")
+# fsspec's and botocore's names of credentials, as whole words of an option's name.
+_SECRET = re.compile(
+    r"(?:^|_)(?:key|secret|token|password|passwd|username|credentials?|sas|connection_string|headers)(?:_|$)"
+)
+_NO_SECRET = ("anon", "cloud", "google_default")  # values of gcsfs's `token` that name a way, not a token
 
 T = TypeVar("T")
 
 
+def storage_options(text: str) -> dict[str, Any]:
+    """The options for fsspec, from a JSON object. UserError, without a value, when it is none or holds a secret."""
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise UserError('--storage-options is no JSON object, like {"endpoint_url": "http://127.0.0.1:9000"}')
+    if name := _named_secret(options):
+        raise UserError(f"--storage-options holds {name}: credentials come from the environment (AWS_PROFILE and such)")
+    return options
+
+
+def _named_secret(options: Mapping[str, Any]) -> str | None:
+    for name, value in options.items():
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("-", "_")
+        if _SECRET.search(words) and (isinstance(value, dict) or value not in (*_NO_SECRET, None, False)):
+            return name
+        if isinstance(value, dict) and (inner := _named_secret(value)):
+            return inner
+        if isinstance(value, str) and _USERINFO.match(value):
+            return name
+    return None
+
+
 def locate(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
-    """The file system of a local path or URL, and the path on it. UserError for a scheme nothing here speaks."""
+    """The file system of a local path or URL, and the path on it.
+
+    UserError for a scheme nothing here speaks, and for a URL with a password: it would be written to the plan.
+    """
     if not URL.match(uri):
         # Not through fsspec, for which `::` in a file name means a chain of file systems.
         return LocalFileSystem(), os.path.abspath(uri)
+    if match := _USERINFO.match(uri):
+        raise UserError(f"{match[1]}:...@ holds a password: credentials come from the environment, not from the URL")
     try:
-        fs, path = fsspec.url_to_fs(uri, **dict(storage_options or {}))
+        # Without listings kept: from one of an hour ago fsspec would answer with old sizes and ETags.
+        fs, path = fsspec.url_to_fs(uri, **{"use_listings_cache": False, **(storage_options or {})})
     except (ValueError, ImportError) as fault:
         raise UserError(f"{uri}: {fault}") from None
     return fs, str(path)

@@ -2,11 +2,14 @@
 
 import csv
 import functools
+import gzip
 import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -18,13 +21,16 @@ from spire_ray.errors import RowFault, UserError
 
 # For each part the accepted names; the first one that a record has is taken. NeMo's are among them.
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "audio": ("audio", "audio_filepath", "audio_path", "path", "file", "filename", "audio_uri", "wav", "uri"),
+    "audio": (
+        *("audio", "audio_filepath", "audio_path", "path", "file", "filename", "file_name", "audio_uri"),
+        *("wav", "wav_filename", "uri"),
+    ),
     "id": ("utterance_id", "utt_id", "id"),
     "start": ("start", "start_s", "start_time"),
     "end": ("end", "end_s", "end_time"),
     "offset": ("offset",),
     "duration": ("duration", "duration_s"),
-    "reference": ("reference", "text", "transcript", "transcription", "sentence"),
+    "reference": ("reference", "text", "transcript", "transcription", "sentence", "normalized_text"),
     "references": ("references",),
     "speaker": ("speaker", "speaker_id"),
     "recording_id": ("recording_id",),
@@ -39,17 +45,26 @@ EXTENSIONS = {
 _TRANSLATION = re.compile(r"(?:reference|translation|text)_([a-z]{2})")
 _NOT_TRANSLATIONS = frozenset({"text_id"})  # the id of a text more often than its Indonesian
 _BATCH_ROWS = 8192
+_HEAD = 4096
+GZIP = b"\x1f\x8b"  # how what it packed begins
+_TAR = slice(257, 262)  # of a header, where POSIX and GNU tar write `ustar`
+_GIGASPEECH = re.compile(rb'\s*\{[^\[{]*"audios"\s*:\s*\[')
+_FLEURS = re.compile(rb"\d+\t[^\t\n]+\.wav\t")  # its tables have no header
 MAX_SECONDS = 1e7  # four months: a number beyond is no offset into a recording
 csv.field_size_limit(1 << 30)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of a manifest: its values by column name, or what is wrong with it."""
+    """One row of a manifest: its values by column name, or what is wrong with it.
+
+    `place` has the columns of tables.PLAN that say where the audio is, where it is no file that the values name.
+    """
 
     where: str  # "line 12", "row 3"
     values: Mapping[str, Any]
     problem: str = ""
+    place: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +95,66 @@ def _first(accepted: Sequence[str], present: Mapping[str, str]) -> str | None:
 
 
 def kind_of(fs: AbstractFileSystem, path: str) -> str:
-    """jsonl, csv, tsv, parquet, txt, or "" when the file is none of them. By content, then by extension."""
+    """What a file is: parquet, jsonl, csv, tsv, psv, txt, tar, fleurs, gigaspeech, or "". By content, then extension.
+
+    What gzip packed is looked into, but for tar files, of which no part can be read alone: UserError.
+    """
     with fs.open(path, "rb") as file:
-        head: bytes = file.read(4096)
+        head: bytes = file.read(_HEAD)
+    name = path.rpartition("/")[2].lower()
+    if head[:2] == GZIP:
+        head, name = zlib.decompressobj(wbits=31).decompress(head, _HEAD), name.removesuffix(".gz")
+        if head[_TAR] == b"ustar" or name.endswith((".tar", ".tgz")):
+            refuse_packed(path, GZIP)
     if head[:4] == b"PAR1":
         return "parquet"
-    extension = "." + path.rpartition("/")[2].rpartition(".")[2].lower()
-    kind = EXTENSIONS.get(extension, "txt" if extension == ".txt" else "")
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    kind = EXTENSIONS.get("." + name.rpartition(".")[2], "")
     if kind == "parquet":
         raise UserError(f"{path} is named .parquet and is not a Parquet file")
-    if not kind and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-        return "jsonl"
-    return kind
+    if head[_TAR] == b"ustar" or (name.endswith(".tar") and kind == ""):
+        return "tar"
+    if kind in ("", "jsonl") and head.lstrip()[:1] == b"{":
+        return "gigaspeech" if _GIGASPEECH.match(head) else "jsonl"
+    if kind == "tsv" and _FLEURS.match(head):
+        return "fleurs"
+    if kind == "csv" and b"|" in (header := head.partition(b"\n")[0]) and b"," not in header:
+        return "psv"
+    return kind or ("txt" if name.endswith(".txt") else "")
+
+
+def refuse_packed(path: str, head: bytes) -> None:
+    """UserError when a tar file that begins with `head` is packed by gzip."""
+    if head[:2] == GZIP:
+        raise UserError(f"{path} is a compressed tar file, of which no part can be read alone: gunzip it")
+
+
+@contextmanager
+def opened(fs: AbstractFileSystem, path: str) -> Iterator[BinaryIO]:
+    """The file's bytes as a stream, unpacked where gzip packed them."""
+    with fs.open(path, "rb") as file:
+        packed = file.read(2) == GZIP
+        file.seek(0)
+        yield gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[misc]
 
 
 def records(file: BinaryIO, kind: str) -> Iterator[Record]:
-    """The rows of an open manifest of `kind` jsonl, csv, tsv, parquet or txt. Blank lines are rows in txt only."""
+    """The rows of an open manifest of `kind` jsonl, csv, tsv, psv, parquet or txt. Blank lines are rows in txt only."""
     if kind == "txt":
-        return _text_records(file)
+        return text_lines(file)
     if kind == "jsonl":
         return _json_records(file)
     if kind == "parquet":
         return _parquet_records(pq.ParquetFile(file))
-    return _csv_records(file, "\t" if kind == "tsv" else ",")
+    return csv_records(file, {"csv": ",", "tsv": "\t", "psv": "|"}[kind])
+
+
+def parquet(file: BinaryIO, path: str) -> pq.ParquetFile:
+    """An open Parquet file. UserError naming `path` when it is none that can be read."""
+    try:
+        return pq.ParquetFile(file)
+    except pa.ArrowInvalid as fault:
+        raise UserError(f"{path} is not a Parquet file that can be read: {fault}") from None
 
 
 def embedded_audio(schema: pa.Schema) -> str | None:
@@ -185,7 +237,8 @@ def _json_records(file: BinaryIO) -> Iterator[Record]:
             yield Record(where, {}, f"no JSON object: {_shown(values)}")
 
 
-def _text_records(file: BinaryIO) -> Iterator[Record]:
+def text_lines(file: BinaryIO) -> Iterator[Record]:
+    """Each line as a record of one value, `text`."""
     for at, line in enumerate(file, 1):
         line = line.removeprefix(b"\xef\xbb\xbf") if at == 1 else line
         try:
@@ -194,12 +247,13 @@ def _text_records(file: BinaryIO) -> Iterator[Record]:
             yield Record(f"line {at}", {}, str(fault))
 
 
-def _csv_records(file: BinaryIO, delimiter: str) -> Iterator[Record]:
+def csv_records(file: BinaryIO, delimiter: str, header: Sequence[str] = ()) -> Iterator[Record]:
+    """The rows of a table whose first line is its header, unless that is given. Only a comma's table quotes."""
     stream = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    # The TSV files of CommonVoice, CoVoST and their like do not quote: a sentence may begin with a quotation mark.
-    tabs = delimiter == "\t"
-    reader = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
-    header = next(reader, [])
+    # The tables of CommonVoice, SPGISpeech and their like do not quote: a sentence may begin with a quotation mark.
+    quotes = delimiter == ","
+    reader = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
+    header = header or next(reader, [])
     for row in reader:
         if not row:
             continue

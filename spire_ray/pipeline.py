@@ -1,5 +1,7 @@
 """The pipelines, top to bottom; the only module that builds Ray Datasets.
 
+    long recordings ─> pauses found ─> segments/part-00017.parquet, of which the plan is cut (--segment)
+
     corpus ──plan──> shards ─> read audio ─> HuBERT + codebook ─> units/part-00017.parquet
                                                                        │
                          units/ ─> prompts ─> vLLM ─> translations/, then transcripts/part-00017.parquet
@@ -22,8 +24,19 @@ from spire_ray.encode import EncodeUnits
 from spire_ray.generate import GenerateText
 from spire_ray.parity import BOUNDS
 from spire_ray.plan import Shard
-from spire_ray.resources import Pool, commit_pool, encoder_pool, engine_pool, loader_pool, reader_pool, sharing
+from spire_ray.recordings import CommitSegments, CutRecordings
+from spire_ray.resources import (
+    Pool,
+    commit_pool,
+    cutter_pool,
+    encoder_pool,
+    engine_pool,
+    loader_pool,
+    reader_pool,
+    sharing,
+)
 from spire_ray.sampling import Keep, Sample, SampleFrames
+from spire_ray.segment import Segmentation
 from spire_ray.settings import Encoding, Features, Generation
 from spire_ray.shards import ReadShard, StoreAt
 from spire_ray.stop import unless_stopped
@@ -31,6 +44,23 @@ from spire_ray.stop import unless_stopped
 MAX_BLOCKS = 10_000  # 10^5 one-row blocks cost the driver 100 s and 1 GB
 SHARDS_IN_FLIGHT = 4  # in one engine, so that its batch never drains between shards
 SHARDS_ON_A_GPU = 2  # in one encoder, so that the host packs one while the GPU computes another
+
+
+def recordings_to_segments(
+    driver: Driver, shards: Sequence[Shard], places: tuple[StoreAt, StoreAt], segmentation: Segmentation, mark: str
+) -> Dataset:
+    """Before the plan, with --segment: every CPU listens. `places`: the recordings' plan, and OUT. Rows as below."""
+    recordings, out = places
+    cutters = cutter_pool(driver.cluster)
+    listen = {
+        "flag": driver.stop.flag,
+        "recordings": recordings,
+        "segmentation": segmentation,
+        "storage_options": out.storage_options,
+    }
+    dataset = _source(shards)
+    dataset = _stage(dataset, unless_stopped(CutRecordings), listen, cutters)
+    return _stage(dataset, CommitSegments, {"out": out, "fingerprint": mark}, commit_pool(cutters))
 
 
 def audio_to_units(

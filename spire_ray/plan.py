@@ -1,35 +1,31 @@
-"""Planned rows to shards, frozen as plan/part-NNNNN.parquet and plan.json; and every stage's settings, frozen alike.
+"""The plan: shards of rows, frozen as plan/part-NNNNN.parquet and plan.json.
 
 Shard i is row group i % 1000 of part i // 1000: found by arithmetic. Everything is put create-only and plan.json last,
-and equal input gives equal bytes, so planning that was killed is simply done again.
+and equal input gives equal bytes, so planning that was killed is simply done again, and drivers may plan side by side.
 """
 
-import hashlib
-import itertools
 import json
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from spire_ray.cut import known_seconds, milliseconds
 from spire_ray.errors import UserError
+from spire_ray.frozen import FINGERPRINT, fingerprint, plain, refuse_other
 from spire_ray.locations import patiently
 from spire_ray.store import Store
 from spire_ray.tables import PLAN
 
 FORMAT = 1
 SHARDS_PER_PART = 1000
-MAX_UTTERANCES = 4096  # in a shard, however short they are
-TEXT_ROWS = 1000  # in a shard of a text corpus
-BYTES_PER_SECOND = 16_000  # a guess between FLAC (about 18,000 at 16 kHz) and MP3, where the duration is not known
-GUESSED_SECONDS = 10.0  # where not even the size is known
-FINGERPRINT = "spire_ray.fingerprint"  # key in the Parquet metadata
-_SHOWN_IDS = 3
 
 
 @dataclass(frozen=True)
@@ -62,74 +58,55 @@ class Plan:
 
     def refuse_other(self, store: Store, settings: Mapping[str, Any]) -> None:
         """UserError when a field of `settings` is not as this plan has it. Fields not named are as they are."""
-        asked = _plain(settings)
-        _refuse(store, "plan.json", {key: self.settings[key] for key in asked if key in self.settings}, asked)
+        asked = plain(settings)
+        refuse_other(store, "plan.json", {key: self.settings[key] for key in asked if key in self.settings}, asked)
 
 
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of the settings as canonical JSON: sorted keys, no spaces, UTF-8."""
-    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+@dataclass
+class Counts:
+    """What plan.json says of the shards, counted while they go by."""
+
+    utterances: list[int] = field(default_factory=list)  # of each shard
+    milliseconds: list[int] = field(default_factory=list)
+    known_microseconds: int = 0
+    unknown: int = 0
+
+    def add(self, shard: pa.Table) -> None:
+        """Count one shard, a table of tables.PLAN."""
+        known = known_seconds(shard)
+        self.utterances.append(shard.num_rows)
+        self.milliseconds.append(int(milliseconds(shard).sum()))
+        # Whole numbers, as their sum does not depend on the order.
+        self.known_microseconds += int(np.rint(known.drop_null().to_numpy() * 1e6).sum())
+        self.unknown += pc.sum(pc.and_not(pc.is_null(known), pc.is_null(shard.column("audio_uri")))).as_py() or 0
+
+    @property
+    def hours(self) -> float:
+        """Of the utterances whose duration is known."""
+        return round(self.known_microseconds / 3.6e9, 6)
 
 
-def freeze(store: Store, key: str, settings: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> str:
-    """Put `settings` at `key` (units.json, text.json) unless they lie there; their fingerprint.
-
-    `recorded` is written beside them and not compared: where the weights lay. UserError naming each field, when other
-    settings lie there.
-    """
-    asked = _plain(settings)
-    mark = fingerprint(asked)
-    fields = {"settings": asked, "recorded": dict(recorded or {}), "fingerprint": mark}
-    data = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    if not store.create(key, data.encode()):
-        _refuse(store, key, json.loads(store.get(key))["settings"], asked)
-    return mark
-
-
-def cut(rows: pa.Table, shard_minutes: float) -> pa.Table:
-    """Planned rows, sorted by the UTF-8 bytes of their ids and cut into shards of up to `shard_minutes` of audio.
-
-    Returns a table of tables.PLAN. An utterance longer than that is a shard of its own. UserError for duplicate ids.
-    """
-    if not shard_minutes > 0:
-        raise UserError(f"a shard of {shard_minutes:g} minutes: give more than 0")
-    rows = _sorted(rows)
-    # Whole milliseconds: sums of floats would cut differently with the order of the additions.
-    ends = np.cumsum(np.rint(_seconds(rows) * 1000).astype(np.int64))
-    limit = round(shard_minutes * 60_000)
-    starts = []
-    start = 0
-    while start < len(ends):
-        starts.append(start)
-        before = int(ends[start - 1]) if start else 0
-        fitting = int(np.searchsorted(ends, before + limit, side="right"))
-        start = min(max(fitting, start + 1), start + MAX_UTTERANCES)
-    return _with_shards(rows, np.array(starts, np.int64))
-
-
-def cut_text(rows: pa.Table, shard_rows: int = TEXT_ROWS) -> pa.Table:
-    """Rows of a text corpus, sorted as in `cut` and cut into shards of `shard_rows`. UserError for duplicate ids."""
-    return _with_shards(_sorted(rows), np.arange(0, rows.num_rows, shard_rows))
-
-
-def write_plan(store: Store, rows: pa.Table, settings: Mapping[str, Any]) -> Plan:
-    """Freeze the rows that `cut` gave. A plan already there stays as it is.
+def write_plan(store: Store, shards: Iterable[pa.Table], settings: Mapping[str, Any]) -> Plan:
+    """Freeze the shards that `cut` gives. A plan already there stays as it is.
 
     UserError when that one, or the parts that a killed planning left, were made from something else.
     """
-    settings = _plain(settings)
+    settings = plain(settings)
     there = load_plan(store)
     if there is not None:
-        _refuse(store, "plan.json", there.settings, settings)
+        refuse_other(store, "plan.json", there.settings, settings)
         return there
     mark = fingerprint(settings)
-    shard_of_row = rows.column("shard").to_numpy()
-    shards = int(shard_of_row[-1]) + 1 if len(shard_of_row) else 0
-    bounds = np.searchsorted(shard_of_row, np.arange(shards + 1))
-    for part in range(-(-shards // SHARDS_PER_PART)):
-        _put_part(store, part, rows, bounds[part * SHARDS_PER_PART : (part + 1) * SHARDS_PER_PART + 1], mark)
-    data = _plan_json(rows, bounds, settings, mark)
+    counts = Counts()
+    # On this machine first: that ids are unique is known at the end, and before that nothing may be written to OUT.
+    with tempfile.TemporaryDirectory(prefix="spire-ray-plan-") as folder:
+        numbered = groupby(enumerate(shards), lambda shard: shard[0] // SHARDS_PER_PART)
+        paths = [
+            _spool(Path(folder) / str(part), (shard for _, shard in some), counts, mark) for part, some in numbered
+        ]
+        for part, path in enumerate(paths):
+            _put_part(store, part, path.read_bytes())
+    data = _plan_json(counts, settings, mark)
     if not store.create("plan.json", data) and store.get("plan.json") != data:
         raise UserError(f"{store.url}/plan.json was made by another run just now, from other input: use another OUT")
     return _parse(data)
@@ -160,52 +137,17 @@ def _part_key(part: int) -> str:
     return f"plan/part-{part:05}.parquet"
 
 
-def _sorted(rows: pa.Table) -> pa.Table:
-    # Arrow compares strings as bytes, which for UTF-8 is also the order of code points.
-    rows = rows.take(pc.sort_indices(rows.column("utterance_id")))
-    ids = rows.column("utterance_id").combine_chunks() if rows.num_rows else pa.array([], pa.string())
-    again = pc.equal(ids[1:], ids[:-1]) if len(ids) > 1 else pa.array([], pa.bool_())
-    if count := pc.sum(again).as_py() or 0:
-        twice = pc.unique(ids[1:].filter(again))
-        shown = ", ".join(twice[:_SHOWN_IDS].to_pylist()) + (", ..." if len(twice) > _SHOWN_IDS else "")
-        raise UserError(
-            f"duplicate ids: {count + len(twice)} rows share {len(twice)} id{'s' if len(twice) > 1 else ''} ({shown});"
-            " give each row its own in a column `id`"
-        )
-    return rows
-
-
-def _seconds(rows: pa.Table) -> NDArray[np.float64]:
-    """Seconds of audio per row, known or guessed; 0 for a row without audio."""
-    known = _known_seconds(rows)
-    whole_file = pc.and_(pc.is_null(rows.column("start_s")), pc.is_null(rows.column("end_s")))
-    by_size = pc.divide(pc.cast(rows.column("byte_size"), pa.float64()), float(BYTES_PER_SECOND))
-    guessed = pc.coalesce(known, pc.if_else(whole_file, by_size, None), pa.scalar(GUESSED_SECONDS))
-    seconds = pc.if_else(pc.is_null(rows.column("audio_uri")), 0.0, guessed)
-    return np.asarray(seconds.to_numpy(), np.float64)
-
-
-def _known_seconds(rows: pa.Table) -> pa.ChunkedArray:
-    span = pc.subtract(rows.column("end_s"), pc.coalesce(rows.column("start_s"), pa.scalar(0.0)))
-    return pc.coalesce(rows.column("duration_s"), span)
-
-
-def _with_shards(rows: pa.Table, starts: NDArray[np.int64]) -> pa.Table:
-    sizes = np.diff(np.append(starts, rows.num_rows))
-    shards = pa.array(np.repeat(np.arange(len(starts), dtype=np.int32), sizes))
-    table: pa.Table = rows.append_column("shard", shards).select(PLAN.names).cast(PLAN)
-    return table.replace_schema_metadata(rows.schema.metadata)
-
-
-def _put_part(store: Store, part: int, rows: pa.Table, bounds: NDArray[np.int64], mark: str) -> None:
-    sink = pa.BufferOutputStream()
+def _spool(path: Path, shards: Iterable[pa.Table], counts: Counts, mark: str) -> Path:
     # Of 1000 row groups the statistics would be most of the footer, which is read with every shard.
     schema = PLAN.with_metadata({FINGERPRINT: mark})
-    with pq.ParquetWriter(sink, schema, compression="zstd", version="2.6", write_statistics=False) as writer:
-        for start, end in itertools.pairwise(bounds.tolist()):
-            shard = rows.slice(start, end - start).replace_schema_metadata(schema.metadata)
-            writer.write_table(shard, row_group_size=max(1, shard.num_rows))
-    data = sink.getvalue().to_pybytes()
+    with pq.ParquetWriter(path, schema, compression="zstd", version="2.6", write_statistics=False) as writer:
+        for shard in shards:
+            counts.add(shard)
+            writer.write_table(shard.replace_schema_metadata(schema.metadata), row_group_size=max(1, shard.num_rows))
+    return path
+
+
+def _put_part(store: Store, part: int, data: bytes) -> None:
     if not store.create(_part_key(part), data) and store.get(_part_key(part)) != data:
         raise UserError(
             f"{store.url}/{_part_key(part)} was left by a planning that did not finish, of a corpus or settings that"
@@ -213,26 +155,23 @@ def _put_part(store: Store, part: int, rows: pa.Table, bounds: NDArray[np.int64]
         )
 
 
-def _plan_json(rows: pa.Table, bounds: NDArray[np.int64], settings: Mapping[str, Any], mark: str) -> bytes:
-    milliseconds = np.concatenate([[0], np.cumsum(np.rint(_seconds(rows) * 1000).astype(np.int64))])
-    known = _known_seconds(rows)
-    shards = len(bounds) - 1
-    without_audio = pc.is_null(rows.column("audio_uri"))
+def _plan_json(counts: Counts, settings: Mapping[str, Any], mark: str) -> bytes:
+    shards = len(counts.utterances)
     fields = {
         "format": FORMAT,
         "settings": settings,
         "fingerprint": mark,
-        "utterances": rows.num_rows,
-        "hours": round((pc.sum(known).as_py() or 0.0) / 3600, 6),
-        "unknown_durations": pc.sum(pc.and_not(pc.is_null(known), without_audio)).as_py() or 0,
+        "utterances": sum(counts.utterances),
+        "hours": counts.hours,
+        "unknown_durations": counts.unknown,
         "shards": shards,
         "shards_per_part": SHARDS_PER_PART,
         "parts": {
             _part_key(first // SHARDS_PER_PART): [first, min(first + SHARDS_PER_PART, shards) - 1]
             for first in range(0, shards, SHARDS_PER_PART)
         },
-        "shard_utterances": np.diff(bounds).tolist(),
-        "shard_seconds": (np.diff(milliseconds[bounds]) / 1000).tolist(),
+        "shard_utterances": counts.utterances,
+        "shard_seconds": [one / 1000 for one in counts.milliseconds],
     }
     lines = [f'"{key}": {json.dumps(value, sort_keys=True, ensure_ascii=False)}' for key, value in fields.items()]
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
@@ -257,29 +196,3 @@ def _parse(data: bytes) -> Plan:
         shard_utterances=tuple(fields["shard_utterances"]),
         shard_seconds=tuple(fields["shard_seconds"]),
     )
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as JSON gives them back: lists for tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(dict(settings), allow_nan=False))
-    return plain
-
-
-def _refuse(store: Store, key: str, frozen: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    old, new = _dotted(frozen), _dotted(asked)
-    other = [name for name in sorted(old.keys() | new.keys()) if old.get(name, "no value") != new.get(name, "no value")]
-    if other:
-        was = " and ".join(f"{name} = {old.get(name, 'no value')}" for name in other)
-        asks = " and ".join(f"{name} = {new.get(name, 'no value')}" for name in other)
-        raise UserError(f"{store.url}/{key} was made with {was}, this run asks for {asks}: use another OUT")
-
-
-def _dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Each leaf by its dotted name, written as JSON."""
-    leaves: dict[str, str] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict) and value:
-            leaves |= _dotted(value, f"{prefix}{name}.")
-        else:
-            leaves[f"{prefix}{name}"] = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return leaves

@@ -37,7 +37,7 @@ def units_run(store: Store) -> Store:
     """The run that holds the plan and units of this one: another where it was made by `generate OUT --to OUT2`."""
     text = load_json(store, "text.json")
     url = text["settings"].get("units_run") if text else None
-    return Store(url) if url else store
+    return Store(url, store.storage_options) if url else store
 
 
 def plan_of(store: Store) -> Plan:
@@ -51,7 +51,7 @@ def plan_of(store: Store) -> Plan:
 def write_records(driver: Driver, store: Store) -> None:
     """Put runs/ID.json, then run.json and README.md from all that lies there."""
     store.create(f"runs/{driver.id}.json", _json(driver.record()))
-    if driver.was_stopped:
+    if driver.was_stopped or load_plan(units_run(store)) is None:
         return  # a machine that is being taken away gives seconds, and counting opens every part
     summary = summarise(store)
     store.replace("run.json", _json(summary))

@@ -139,6 +139,11 @@ def sharing(encoders: Pool) -> Pool:
     return replace(encoders, num_gpus=SHARED_ENCODER_GPUS if encoders.num_gpus else 0)
 
 
+def cutter_pool(cluster: Cluster) -> Pool:
+    """One to a CPU: it decodes and listens on one thread. They reserve less, which leaves room for the commits."""
+    return Pool(max(1, int(cluster.cpus)), num_cpus=0.75, num_gpus=0)
+
+
 def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
     """Readers enough for the encoders, within the CPUs those and the commits leave."""
     if not encoders.num_gpus:

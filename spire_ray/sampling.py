@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from spire_ray.commit import NAMED_FAULTS
-from spire_ray.encode import gpu_utilisation, pcm_views
+from spire_ray.encode import gpu_utilisation
 from spire_ray.errors import MachineFault
+from spire_ray.pcm import pcm_views
 from spire_ray.shard_encoder import ShardEncoder
 from spire_ray.shards import shard_of
 from spire_ray.tables import WAVEFORMS, reason_of, unnest

@@ -13,8 +13,9 @@ from spire_ray.checkpoints import LLM, NAMED, Checkpoint, resolve
 from spire_ray.codebook import codebook_shape, load_codebook
 from spire_ray.engine import EngineSettings
 from spire_ray.errors import UserError
+from spire_ray.frozen import fingerprint
 from spire_ray.hubert_weights import weights_sha256
-from spire_ray.plan import Plan, fingerprint
+from spire_ray.plan import Plan
 from spire_ray.tasks import TextTasks
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spire_ray import outputs
+from spire_ray.activity import with_speech_ratios
 from spire_ray.plan import read_shard
 from spire_ray.read import ReadAudio
 from spire_ray.store import Store
@@ -19,7 +20,7 @@ class StoreAt:
     """How an actor opens a run directory: its URL and fsspec storage options."""
 
     url: str
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # not for a log
 
     def open(self) -> Store:
         """The store, in this process."""
@@ -35,20 +36,22 @@ class ReadShard:
     """The first stage of audio to units: the plan's rows of a shard, with their audio read and decoded.
 
     Input columns: shard, attempt. Output columns: shard, attempt, utterances (WAVEFORMS). In a retry only the items
-    whose units row has an error, whatever their audio's etag is now.
+    whose units row has an error, whatever their audio's etag is now. A speech_ratio that the plan lacks is measured.
     """
 
     def __init__(self, run: StoreAt, max_seconds: float) -> None:
         self.store = run.open()
-        self.first = ReadAudio({}, max_seconds)
-        self.again = ReadAudio({}, max_seconds, check_etag=False)
+        self.first = ReadAudio(run.storage_options, max_seconds)
+        self.again = ReadAudio(run.storage_options, max_seconds, check_etag=False)
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """A shard's descriptor to its WAVEFORMS."""
         shard, attempt = shard_of(row)
         if attempt == 0:
-            return nest(shard, attempt, utterances=self.first.read(read_shard(self.store, shard)))
-        return nest(shard, attempt, utterances=self.again.read(retriable_rows(self.store, "units", shard, attempt)))
+            waveforms = self.first.read(read_shard(self.store, shard))
+        else:
+            waveforms = self.again.read(retriable_rows(self.store, "units", shard, attempt))
+        return nest(shard, attempt, utterances=with_speech_ratios(waveforms))
 
 
 class LoadUnits:

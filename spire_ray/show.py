@@ -16,16 +16,14 @@ FAULTS = 5
 MAX_CHARS = 70
 
 
-def show_run(out: str, console: Console) -> None:
+def show_run(store: Store, console: Console) -> None:
     """`spire-ray show`: everything counted anew, and the first few utterances. UserError if OUT is no run."""
-    store = Store(out)
     _print_summary(summarise(store), console)
     _print_rows(store, console)
 
 
-def print_run(out: str, console: Console) -> None:
+def print_run(store: Store, console: Console) -> None:
     """The end of a command: what run.json says. Counting 10^5 parts again would take minutes."""
-    store = Store(out)
     _print_summary(load_json(store, "run.json") or summarise(store), console)
 
 

@@ -7,14 +7,16 @@ a temporary file and `link` locally), so a part is whole or absent, and the firs
 import errno
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fsspec.implementations.local import LocalFileSystem
 
 from spire_ray.errors import UserError
 from spire_ray.locations import locate, patiently
+
+T = TypeVar("T")
 
 
 class Store:
@@ -55,18 +57,20 @@ class Store:
             found = patiently(self._url(folder), lambda: self.fs.ls(self.path(folder), detail=False))
         except FileNotFoundError:
             return []
-        names = {str(path).rstrip("/").rpartition("/")[2] for path in found}
+        # Object storage lists the empty object that a console makes for a new folder, as the folder itself.
+        paths = {str(path).rstrip("/") for path in found} - {self.path(folder).rstrip("/")}
+        names = (path.rpartition("/")[2] for path in paths)
         return sorted(name for name in names if not name.startswith(".tmp-"))
 
     def create(self, key: str, data: bytes) -> bool:
         """Put `data` at `key` unless something is there. True when this call wrote it. MachineFault as in `get`.
 
         After a time-out the put is tried again, and then it may be its own first try that it finds: False is not
-        always another writer.
+        always another writer. UserError when the bucket does not exist.
         """
         if self.local:
             return patiently(self._url(key), lambda: _link_new(Path(self.path(key)), data))
-        return patiently(self._url(key), lambda: self._put_new(key, data))
+        return self._into_bucket(lambda: patiently(self._url(key), lambda: self._put_new(key, data)))
 
     def _put_new(self, key: str, data: bytes) -> bool:
         try:
@@ -80,13 +84,19 @@ class Store:
             return False
         return True
 
+    def _into_bucket(self, put: Callable[[], T]) -> T:
+        try:
+            return put()
+        except FileNotFoundError as fault:
+            raise UserError(f"{self.url} cannot be written: {fault}") from fault
+
     def _url(self, key: str) -> str:
         return f"{self.url}/{key}"
 
     def replace(self, key: str, data: bytes) -> None:
         """Put `data` at `key` whatever is there: for summaries (run.json, README.md) only."""
         if not self.local:
-            patiently(self._url(key), lambda: self.fs.pipe_file(self.path(key), data))
+            self._into_bucket(lambda: patiently(self._url(key), lambda: self.fs.pipe_file(self.path(key), data)))
             return
         path = Path(self.path(key))
         patiently(self._url(key), lambda: os.replace(_write_beside(path, data), path))

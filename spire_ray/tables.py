@@ -52,7 +52,7 @@ PLAN = pa.schema(
         ("reference", pa.string()),  # what was said, in source_language
         ("references", REFERENCES),  # reference translations
         ("shard", pa.int32()),
-        ("error", pa.string()),  # bad_manifest_row only
+        ("error", pa.string()),  # bad_manifest_row, or why a recording could not be segmented
     ]
 )
 # Between reading and encoding: never stored.

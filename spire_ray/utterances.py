@@ -4,7 +4,7 @@ import functools
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import fsspec
@@ -22,22 +22,37 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BATCH_ROWS = 65_536
 
 
+def planned_rows(
+    records: Iterable[manifest.Record], base: str, fs: AbstractFileSystem, language: str, numbers: Iterator[int]
+) -> Iterator[dict[str, Any]]:
+    """Records as rows of PLANNED, each with the next of `numbers`; one that cannot be planned becomes a `bad_row`."""
+    for record, number in zip(records, numbers, strict=False):
+        try:
+            if record.problem:
+                raise RowFault("bad_manifest_row", record.problem)
+            yield {"source_language": language} | planned(record.values, base, fs, record.place)
+        except RowFault as fault:
+            yield bad_row(number, record.where, fault.detail, language)
+
+
 def planned(
-    values: Mapping[str, Any], base: str, fs: AbstractFileSystem, embedded: Mapping[str, Any] | None
+    values: Mapping[str, Any], base: str, fs: AbstractFileSystem, place: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """One record as a row of PLANNED. RowFault `bad_manifest_row` says what is wrong with it.
 
-    Relative audio paths resolve against the folder `base` of `fs`; `embedded` is the place of audio bytes instead.
+    Relative audio paths resolve against the folder `base` of `fs`; `place` says where the audio is instead.
     """
     found = manifest.parts(tuple(values))
     columns = found.columns
-    row: dict[str, Any] = dict(embedded) if embedded else _audio_place(values, columns.get("audio"), base, fs)
+    row: dict[str, Any] = dict(place) if place else _audio_place(values, columns.get("audio"), base, fs)
     start, end, duration = _span(values, columns)
     if start is not None or end is not None:
         tail = "" if end is None else str(round(end * 1000))
         row["utterance_id"] += f"#{round((start or 0.0) * 1000)}-{tail}"
     row["utterance_id"] = checked_id(manifest.text(values, columns.get("id")) or row["utterance_id"])
-    row |= {"start_s": start, "end_s": end, "duration_s": duration}
+    row |= {"start_s": start, "end_s": end}
+    if duration is not None:
+        row["duration_s"] = duration
     row["reference"] = manifest.text(values, columns.get("reference"))
     for name in ("speaker", "recording_id", "corpus"):
         row[name] = manifest.text(values, columns.get(name))
@@ -45,6 +60,18 @@ def planned(
         row["source_language"] = language
     row["references"] = manifest.translations(values, found) or None
     return row
+
+
+def with_references_together(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One row for each id, with the reference translations of all rows of that id. Holds all rows in memory."""
+    by_id: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        there = by_id.setdefault(row["utterance_id"], row)
+        if there is not row:
+            known = {one["language"] for one in there["references"] or []}
+            more = [one for one in row["references"] or [] if one["language"] not in known]
+            there["references"] = [*(there["references"] or []), *more] or None
+    return iter(by_id.values())
 
 
 def _audio_place(values: Mapping[str, Any], column: str | None, base: str, fs: AbstractFileSystem) -> dict[str, Any]:
@@ -115,9 +142,8 @@ def bad_row(number: int, where: str, detail: str, language: str) -> dict[str, An
     return {"utterance_id": f"row-{number}", "source_language": language, "error": message}
 
 
-def columnar(rows: Iterable[Mapping[str, Any]], corpus: str) -> pa.Table:
-    """Rows of PLANNED as a table, built in batches. UserError when there is none."""
-    batches = []
+def tables_of(rows: Iterable[Mapping[str, Any]], corpus: str) -> Iterator[pa.Table]:
+    """Rows of PLANNED as tables of up to 65,536. UserError when there is none."""
     columns: dict[str, list[Any]] = {name: [] for name in PLANNED.names}
     filled = [(name, values.append) for name, values in columns.items()]
     count = 0
@@ -125,16 +151,15 @@ def columnar(rows: Iterable[Mapping[str, Any]], corpus: str) -> pa.Table:
         for name, append in filled:
             append(row.get(name))
         if count % _BATCH_ROWS == 0:
-            batches.append(_batch(columns))
+            yield _table(columns)
     if not count:
         raise UserError(f"corpus {corpus} is empty: it has no rows")
-    return pa.Table.from_batches([*batches, _batch(columns)], PLANNED)
+    if columns["utterance_id"]:
+        yield _table(columns)
 
 
-def _batch(columns: Mapping[str, list[Any]]) -> pa.RecordBatch:
-    batch = pa.RecordBatch.from_arrays(
-        [pa.array(values, PLANNED.field(name).type) for name, values in columns.items()], schema=PLANNED
-    )
+def _table(columns: Mapping[str, list[Any]]) -> pa.Table:
+    arrays = [pa.array(values, PLANNED.field(name).type) for name, values in columns.items()]
     for values in columns.values():
         values.clear()
-    return batch
+    return pa.Table.from_arrays(arrays, schema=PLANNED)

@@ -12,8 +12,10 @@ import soundfile
 from numpy.typing import NDArray
 
 from bundle import make_bundle
+from s3_server import S3Server, s3_server
 from spire_ray import resources
 
+__all__ = ["s3_server"]  # a fixture, for whoever asks for it
 RATE = 16_000
 SECONDS = (0.6, 1.1, 2.3, 0.9, 3.1, 1.7)
 
@@ -58,8 +60,8 @@ def manifest(corpus: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """Ray on this machine, as the commands start it; they use the one that runs."""
+def local_ray(s3_server: S3Server) -> Iterator[None]:
+    """Ray on this machine, as the commands start it; they use the one that runs. Its workers know the S3 server."""
     resources.connect(None)
     yield
     ray.shutdown()

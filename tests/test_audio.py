@@ -290,7 +290,7 @@ def test_tags_before_an_mp3_and_a_flac():
 @pytest.mark.parametrize("format", ["AIFF", "AU", "CAF", "RF64", "W64", "NIST", "VOC", "IRCAM", "RAW"])
 def test_formats_outside_the_allow_list_never_reach_the_decoder(format, monkeypatch):
     data = encoded(sound(0.1), 16_000, format, "PCM_16")
-    monkeypatch.setattr(audio, "_Forward", None)
+    monkeypatch.setattr(audio, "Forward", None)
     assert fault(data).reason == "unreadable"
     assert fault(b"ID3\x03\0\0\0\0\0\0" + data).reason == "unreadable"
 
@@ -298,7 +298,7 @@ def test_formats_outside_the_allow_list_never_reach_the_decoder(format, monkeypa
 @pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM", "GSM610"])
 def test_wav_encodings_outside_the_allow_list_never_reach_the_decoder(subtype, monkeypatch):
     data = encoded(sound(0.5, 8_000), 8_000, "WAV", subtype)
-    monkeypatch.setattr(audio, "_Forward", None)
+    monkeypatch.setattr(audio, "Forward", None)
     assert fault(data).reason == "unreadable"
 
 

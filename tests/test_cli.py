@@ -15,7 +15,7 @@ from bundle import make_bundle
 from conftest import sound
 from spire_ray.cli import main
 
-COMMANDS = ["speech-to-text", "tokenize", "generate", "translate", "retry", "show", "export"]
+COMMANDS = ["speech-to-text", "tokenize", "plan", "generate", "translate", "retry", "show", "export"]
 COMMANDS += ["fit-codebook", "codebook-report", "convert-codebook"]
 
 

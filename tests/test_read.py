@@ -14,10 +14,10 @@ import pytest
 import soundfile as sf
 from fsspec.implementations.memory import MemoryFileSystem
 
-from spire_ray import locations, read, tables
+from spire_ray import fetch, locations, read, tables
 from spire_ray.corpus import read_corpus
+from spire_ray.cut import cut
 from spire_ray.errors import MachineFault, UserError
-from spire_ray.plan import cut
 from spire_ray.read import ReadAudio
 
 
@@ -110,7 +110,7 @@ def counted(monkeypatch):
 def test_files_come_back_whole_and_in_order(tmp_path):
     for n in range(20):
         (tmp_path / f"{n:02}.flac").write_bytes(flac(pcm16(0.5 + n / 10, n)))
-    rows = cut(read_corpus(str(tmp_path)), 60)
+    rows = pa.concat_tables(cut(read_corpus(str(tmp_path)), 60))
     for n, row in enumerate(waveforms(rows)):
         assert np.array_equal(samples_of(row), pcm16(0.5 + n / 10, n))
 
@@ -173,7 +173,7 @@ def test_each_fault_is_a_row_with_its_reason(tmp_path, monkeypatch):
     assert errors_of(rows, max_seconds=2.5) == [reason for _, reason in cases]
     assert errors_of(rows, max_seconds=2.5, check_etag=False)[-1] is None
     assert waveforms(rows)[13]["error"] == "bad_manifest_row: line 3"
-    monkeypatch.setattr(read, "MAX_OBJECT_BYTES", 1_000)
+    monkeypatch.setattr(fetch, "MAX_OBJECT_BYTES", 1_000)
     assert errors_of(rows.slice(0, 1)) == ["too_large"]
 
 
@@ -181,7 +181,7 @@ def test_a_file_changed_since_the_plan(tmp_path, counted):
     (tmp_path / "a.flac").write_bytes(flac(pcm16(1.0)))
     counted.pipe_file("/b/a.flac", flac(pcm16(1.0)))
     for corpus in (str(tmp_path), "counted://b"):
-        rows = cut(read_corpus(corpus), 60)
+        rows = pa.concat_tables(cut(read_corpus(corpus), 60))
         assert errors_of(rows) == [None]
         if corpus == str(tmp_path):
             os.utime(tmp_path / "a.flac", ns=(1, 1))
@@ -242,7 +242,7 @@ def test_several_objects_at_a_time_but_few_bytes(counted, monkeypatch):
         counted.pipe_file(f"/b/{n:02}.flac", flac(pcm16(1.0)))
     rows = planned(*({"audio_uri": f"counted://b/{n:02}.flac"} for n in range(24)))
     assert errors_of(rows) == [None] * 24
-    assert 2 < Counted.most <= 8
+    assert 2 < Counted.most <= 16
     for room, most in ((2 * size + 9, 2), (size // 2, 1)):
         Counted.most = 0
         monkeypatch.setattr(read, "IN_FLIGHT_BYTES", room)
@@ -265,7 +265,7 @@ def embedded(path, values, row_group_size=None, layout="struct"):
 def test_embedded_audio_comes_from_its_row(tmp_path, layout):
     embedded(tmp_path / "a.parquet", [flac(pcm16(0.2, n)) for n in range(50)], 7, layout)
     embedded(tmp_path / "b.parquet", [flac(pcm16(0.2, 100))], None, layout)
-    rows = cut(read_corpus(str(tmp_path)), 60)
+    rows = pa.concat_tables(cut(read_corpus(str(tmp_path)), 60))
     assert rows.num_rows == 51
     for row in waveforms(rows):
         name, _, number = row["utterance_id"].partition("#")
@@ -312,7 +312,7 @@ def test_only_the_row_groups_that_are_needed_are_read(counted, tmp_path, monkeyp
 def test_parquet_that_changed_or_broke(tmp_path):
     path = tmp_path / "a.parquet"
     embedded(path, [flac(pcm16(0.5, n)) for n in range(6)], 2)
-    rows = cut(read_corpus(str(path)), 60)
+    rows = pa.concat_tables(cut(read_corpus(str(path)), 60))
     assert errors_of(rows) == [None] * 6
     data = bytearray(path.read_bytes())
     start = pq.ParquetFile(path).metadata.row_group(1).column(1).data_page_offset
@@ -339,7 +339,7 @@ def test_a_corpus_from_manifest_to_waveforms(tmp_path):
         {"text": "x"},
     ]
     (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    rows = waveforms(cut(read_corpus(str(tmp_path / "m.jsonl")), 60))
+    rows = waveforms(pa.concat_tables(cut(read_corpus(str(tmp_path / "m.jsonl")), 60)))
     by_id = {row["utterance_id"]: row for row in rows}
     assert np.array_equal(samples_of(by_id["wav/a.flac#1000-2500"]), pcm16(4.0)[16_000:40_000])
     assert by_id["wav/b.flac"]["error"].startswith("missing: ")

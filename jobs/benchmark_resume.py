@@ -1,0 +1,102 @@
+"""Resuming a large run: how long until its first new shard, what the driver holds, what a shard costs the driver.
+
+The run has many shards of one short utterance, a random miniature as its model, and parts that are listed and not read.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import soundfile
+
+from benchmark_corpus import RATE, utterance
+from spire_ray import outputs
+from spire_ray.cut import cut
+from spire_ray.driver import processor
+from spire_ray.plan import write_plan
+from spire_ray.store import Store
+from spire_ray.tables import from_rows
+from spire_ray.utterances import PLANNED
+
+SHARDS, COMMITTED = 100_000, 50_000
+WATCHED_S = 60.0  # after the first new shard
+_ROWS = 10_000
+_MINUTES = 0.01  # 0.6 s: one utterance a shard
+
+
+def prepare(store: Store, folder: Path, shards: int = SHARDS, committed: int = COMMITTED) -> None:
+    """A run in `store` with `shards`, the first `committed` of them done: empty parts, which nobody opens meanwhile."""
+    clip = folder / "clip.flac"
+    soundfile.write(clip, utterance(0.5, 0), RATE)
+    settings = {"corpus": str(folder), "source_language": "en", "shard_minutes": _MINUTES, "segment": "none"}
+    write_plan(store, cut(_rows(clip, shards), _MINUTES), settings)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda shard: store.create(outputs.part_key("units", shard), b""), range(committed)))
+
+
+def _rows(clip: Path, shards: int) -> Iterator[pa.Table]:
+    for first in range(0, shards, _ROWS):
+        rows = range(first, min(first + _ROWS, shards))
+        yield from_rows(
+            [{"utterance_id": f"{row:07}", "audio_uri": str(clip), "duration_s": 0.5} for row in rows], PLANNED
+        )
+
+
+def measure(store: Store, folder: Path, bundle: Path, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Resume what `prepare` made, stop it after a while, and tell what was seen of the driver."""
+    before = len(outputs.committed(store, "units"))
+    command = [sys.executable, "-c", "import sys; from spire_ray.cli import main; sys.exit(main())", "tokenize"]
+    command += [str(folder), store.url, "--checkpoint", str(bundle)]
+    started = time.perf_counter()
+    driver = subprocess.Popen(command, env={**os.environ, **(environment or {})}, start_new_session=True)
+    try:
+        first_s = _until(store, before + 1, driver, started)
+        seen = psutil.Process(driver.pid)
+        used, since, done = seen.cpu_times(), time.perf_counter(), len(outputs.committed(store, "units"))
+        time.sleep(WATCHED_S)
+        now, watched, more = (
+            seen.cpu_times(),
+            time.perf_counter() - since,
+            len(outputs.committed(store, "units")) - done,
+        )
+        peak = next(line for line in Path(f"/proc/{driver.pid}/status").read_text().splitlines() if "VmHWM" in line)
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+    cpu_s = now.user + now.system - used.user - used.system
+    return {
+        "hardware": {"processor": processor(), "cpus": len(os.sched_getaffinity(0)), "gpus": 0},
+        "committed": before,
+        "seconds_to_first_shard": round(first_s, 1),
+        "driver_peak_rss_mb": round(int(peak.split()[1]) / 1024),
+        "shards_watched": more,
+        "shards_per_second": round(more / watched, 2),
+        "driver_cpu_ms_per_shard": round(1000 * cpu_s / max(1, more), 1),
+        "driver_cpu_share": round(cpu_s / watched, 2),
+    }
+
+
+def _until(store: Store, parts: int, driver: "subprocess.Popen[bytes]", started: float) -> float:
+    first = int(parts) - 1
+    key = outputs.part_key("units", first)
+    while not store.fs.exists(store.path(key)):
+        if driver.poll() is not None:
+            raise RuntimeError(f"the driver ended with {driver.returncode}")
+        time.sleep(0.1)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    place, sound, model = sys.argv[1:4]
+    if len(sys.argv) > 4:
+        prepare(Store(place), Path(sound))
+    else:
+        print(json.dumps(measure(Store(place), Path(sound), Path(model))))

@@ -1,0 +1,222 @@
+"""Which bytes of which objects a shard's rows want, merged into few requests, and the requests themselves.
+
+A row wants a whole object, or a range of one (a member of a tar). Neighbouring ranges become one request.
+"""
+
+import errno
+import itertools
+import mmap
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+from fsspec.spec import AbstractFileSystem
+
+from spire_ray.containers import Data
+from spire_ray.errors import MachineFault, RowFault, UserError
+from spire_ray.locations import etag_of, locate, patiently
+
+MAX_OBJECT_BYTES = 2 << 30  # of one audio file, by itself or inside another
+REQUEST_BYTES = 8 << 20  # ranges are merged up to here: at 50 ms to the first byte, most of the time is transfer
+GAP_BYTES = 128 << 10  # between two merged ranges: a tar's headers and text, not another recording
+WASTE = 0.25  # of a merged request's bytes, the most that nobody wants
+SPOOL_BYTES = 64 << 20  # what is larger is put into a temporary file, so that memory holds none of it
+_SPOOL_PART = 8 << 20
+_SPOOL_PARTS = 4  # at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one row wants of an object: a part of its bytes, a row of its Parquet, an interval of that sound."""
+
+    row: int
+    row_index: int | None
+    start_s: float | None
+    end_s: float | None
+    first: int = 0
+    size: int | None = None  # None: to the object's end
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object as it was when planned, and what is wanted of it."""
+
+    uri: str
+    etag: str | None
+    ranges: bool  # whether the plan knows where in it the pieces lie
+    pieces: list[Piece] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Bytes `start` to `stop` of an object, and the pieces that lie in them."""
+
+    fs: AbstractFileSystem
+    path: str
+    uri: str
+    start: int
+    stop: int
+    pieces: list[Piece]
+
+    @property
+    def spooled(self) -> bool:
+        """Whether it goes by way of a temporary file."""
+        return self.stop - self.start > SPOOL_BYTES
+
+    @property
+    def memory(self) -> int:
+        """How many bytes it holds in memory until it is decoded."""
+        return _SPOOL_PARTS * _SPOOL_PART if self.spooled else self.stop - self.start
+
+    def fetch(self) -> Data:
+        """The bytes. FileNotFoundError, RowFault `changed_since_plan` when they are not there; MachineFault."""
+        return _spool(self) if self.spooled else _get(self, self.start, self.stop)
+
+    def cut(self, data: Data, piece: Piece) -> Data:
+        """The bytes of one piece, of those that `fetch` gave."""
+        first, size = piece.first - self.start, piece.size or 0
+        return data if first == 0 and size == len(data) else data[first : first + size]
+
+
+def objects(rows: pa.Table) -> list[Object]:
+    """The objects of a shard's planned rows (PLAN), those with an error left out, in the order they first come."""
+    names = ["audio_uri", "byte_offset", "byte_size", "etag", "row_index", "start_s", "end_s", "error"]
+    found: dict[tuple[str, bool], Object] = {}
+    for index, row in enumerate(rows.select(names).to_pylist()):
+        if row["error"] is not None:
+            continue
+        uri, first = row["audio_uri"], row["byte_offset"]
+        if uri is None:
+            raise UserError("the plan is of a text corpus: it has no audio")
+        one = found.setdefault((uri, first is not None), Object(uri, row["etag"], first is not None))
+        size = row["byte_size"] if first is not None else None
+        one.pieces.append(Piece(index, row["row_index"], row["start_s"], row["end_s"], first or 0, size))
+    return list(found.values())
+
+
+def opened(wanted: Object, options: Mapping[str, Any], check_etag: bool) -> tuple[AbstractFileSystem, str, int | None]:
+    """The file system, path and size (None: not asked for) of an object.
+
+    RowFault when it is not what was planned. Where the plan holds ranges that is told even without `check_etag`: in an
+    object that changed, a range may hold another utterance. FileNotFoundError, MachineFault.
+    """
+    fs, path = locate(wanted.uri, options)
+    compare = wanted.etag is not None and (check_etag or wanted.ranges)
+    if not compare and all(piece.size is not None for piece in wanted.pieces):
+        return fs, path, None
+    info = patiently(wanted.uri, lambda: fs.info(path))
+    if info["type"] == "directory":
+        raise RowFault("missing", f"{wanted.uri} is a folder")
+    if compare and (there := etag_of(fs, info)) != wanted.etag:
+        raise RowFault("changed_since_plan", f"{wanted.uri} is now {there}, was {wanted.etag}")
+    return fs, path, int(info["size"] or 0)
+
+
+def sized(wanted: Object, size: int | None) -> tuple[list[Piece], list[tuple[int, RowFault]]]:
+    """The pieces with their sizes, and the rows whose piece is too large or beyond the object's `size`."""
+    pieces, faults = [], []
+    for piece in wanted.pieces:
+        stop = piece.first + piece.size if piece.size is not None else (size or 0)
+        if stop - piece.first > MAX_OBJECT_BYTES:
+            what = f"{wanted.uri} has {stop - piece.first} bytes, at most {MAX_OBJECT_BYTES} are read"
+            faults.append((piece.row, RowFault("too_large", what)))
+        elif size is not None and stop > size:
+            what = f"{wanted.uri} has {size} bytes, {piece.first} to {stop} are asked for"
+            faults.append((piece.row, RowFault("changed_since_plan", what)))
+        else:
+            pieces.append(replace(piece, size=max(0, stop - piece.first)))
+    return pieces, faults
+
+
+def requests(uri: str, fs: AbstractFileSystem, path: str, pieces: Iterable[Piece]) -> list[Request]:
+    """The requests for an object's pieces, which have sizes: merged, in the order of its bytes."""
+    made: list[Request] = []
+    useful = 0  # bytes of the last request that some piece wants
+    for piece in sorted(pieces, key=lambda piece: (piece.first, piece.size or 0)):
+        start, stop = piece.first, piece.first + (piece.size or 0)
+        if made:
+            last = made[-1]
+            after = max(last.stop, stop)
+            wanted = useful + max(0, stop - max(start, last.stop))
+            total = after - last.start
+            small = total <= REQUEST_BYTES and total - wanted <= WASTE * total
+            if stop <= last.stop or (small and start - last.stop <= GAP_BYTES):
+                last.pieces.append(piece)
+                made[-1] = replace(last, stop=after)
+                useful = wanted
+                continue
+        made.append(Request(fs, path, uri, start, stop, [piece]))
+        useful = stop - start
+    return made
+
+
+def _get(request: Request, start: int, stop: int) -> bytes:
+    if start == stop:
+        return b""  # which a range cannot say
+
+    def get() -> bytes:
+        try:
+            data: bytes = request.fs.cat_file(request.path, start=start, end=stop)
+        except OSError as fault:
+            # Object storage refuses a range that begins beyond the end (416), which s3fs makes "invalid argument".
+            if fault.errno != errno.EINVAL or (request.fs.info(request.path)["size"] or 0) > start:
+                raise
+            data = b""
+        return data
+
+    data = patiently(request.uri, get)
+    if len(data) != stop - start:
+        there = f"{request.uri} ends at {start + len(data)}"
+        raise RowFault("changed_since_plan", f"{there}, {stop - start} bytes at {start} are asked for")
+    return data
+
+
+def _spool(request: Request) -> mmap.mmap:
+    """The bytes by way of a temporary file that is gone when the last of them is let go."""
+    cuts = [*range(request.start, request.stop, _SPOOL_PART), request.stop]
+    ranges = list(itertools.pairwise(cuts))
+    with tempfile.TemporaryFile() as file:
+        for at in range(0, len(ranges), _SPOOL_PARTS):
+            for part in _get_parts(request, ranges[at : at + _SPOOL_PARTS]):
+                try:
+                    file.write(part)
+                    file.flush()
+                except OSError as fault:
+                    raise MachineFault(f"{tempfile.gettempdir()} takes no copy of {request.uri}: {fault}") from fault
+        return mmap.mmap(file.fileno(), request.stop - request.start, access=mmap.ACCESS_READ)
+
+
+def _get_parts(request: Request, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
+    paths = [request.path] * len(ranges)
+    parts: list[bytes] = patiently(request.uri, lambda: request.fs.cat_ranges(paths, starts, stops, on_error="raise"))
+    if any(len(part) != stop - start for part, (start, stop) in zip(parts, ranges, strict=True)):
+        raise RowFault("changed_since_plan", f"{request.uri} ends before {stops[-1]}, which is asked for")
+    return parts
+
+
+class Room:
+    """Lets threads hold up to a number of bytes at a time; one that wants more than all waits until it is alone."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def for_bytes(self, size: int) -> Iterator[None]:
+        """Waits until `size` bytes fit, and holds them meanwhile."""
+        size = min(size, self.limit)
+        with self.changed:
+            self.changed.wait_for(lambda: self.held + size <= self.limit)
+            self.held += size
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.held -= size
+                self.changed.notify_all()

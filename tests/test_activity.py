@@ -1,0 +1,58 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import silero_vad
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "jobs"))
+from benchmark_corpus import utterance
+from spire_ray import tables
+from spire_ray.activity import speech_ratio, with_speech_ratios
+from spire_ray.encode import units_table
+
+
+def heard_by_silero(samples):
+    sound = torch.from_numpy(samples.astype(np.float32) / 32768)
+    found = silero_vad.get_speech_timestamps(sound, silero_vad.load_silero_vad(), speech_pad_ms=0)
+    return sum(one["end"] - one["start"] for one in found) / len(samples)
+
+
+@pytest.mark.parametrize("silence", [0.0, 2.0, 6.0])
+@pytest.mark.parametrize("noise", [0, 3, 30])
+def test_near_what_silero_hears(silence, noise):
+    rng = np.random.default_rng(0)
+    quiet = np.zeros(round(silence * 16_000), np.int16)
+    samples = np.concatenate([quiet, utterance(4.0, 3), quiet, utterance(3.0, 5)])
+    samples = (samples + rng.normal(0, noise, len(samples))).astype(np.int16)
+    assert speech_ratio(samples) == pytest.approx(heard_by_silero(samples), abs=0.15)
+
+
+def test_sound_without_pauses_is_all_speech_and_loudness_does_not_matter():
+    voice = utterance(5.0, 1)
+    tone = (8000 * np.sin(np.arange(80_000) / 10)).astype(np.int16)
+    assert speech_ratio(tone) == 1.0
+    assert speech_ratio((voice / 8).astype(np.int16)) == pytest.approx(speech_ratio(voice), abs=0.05)
+
+
+def test_the_shortest_sound_has_a_ratio():
+    assert speech_ratio(utterance(1.0, 0)[:400]) == 1.0
+    assert speech_ratio(np.zeros(100, np.int16)) is None
+
+
+def test_units_always_have_it_and_the_plans_value_stays():
+    pcm = [utterance(2.0, 0).tobytes(), utterance(2.0, 0).tobytes(), None]
+    rows = [
+        {"utterance_id": f"{n}", "pcm": one, "duration_s": 2.0, "speech_ratio": 0.25 if n == 0 else None}
+        for n, one in enumerate(pcm)
+    ]
+    table = with_speech_ratios(tables.from_rows(rows, tables.WAVEFORMS))
+    assert table.schema == tables.WAVEFORMS
+    units = units_table(table, [np.zeros(99, np.int64), np.zeros(99, np.int64), None])
+    ratios = units.column("speech_ratio").to_pylist()
+    assert ratios[0] == 0.25
+    assert ratios[1] == pytest.approx(speech_ratio(utterance(2.0, 0)))
+    assert ratios[2] is None
+    assert pa.types.is_float32(units.column("speech_ratio").type)
