@@ -15,7 +15,9 @@ from bundle import make_bundle
 from conftest import sound
 from spire_ray.cli import main
 
-COMMANDS = ["speech-to-text", "tokenize", "plan", "generate", "translate", "retry", "show", "export", "convert-codebook"]
+COMMANDS = [
+    *("speech-to-text", "tokenize", "plan", "generate", "translate", "retry", "show", "export", "convert-codebook"),
+]
 
 
 @pytest.fixture
