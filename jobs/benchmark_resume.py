@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import soundfile
 
@@ -60,18 +59,13 @@ def measure(store: Store, folder: Path, bundle: Path, environment: Mapping[str, 
     driver = subprocess.Popen(command, env={**os.environ, **(environment or {})}, start_new_session=True)
     try:
         first_s = _until(store, before + 1, driver, started)
-        seen = psutil.Process(driver.pid)
-        used, since, done = seen.cpu_times(), time.perf_counter(), len(outputs.committed(store, "units"))
+        used, since, done = _cpu_seconds(driver.pid), time.perf_counter(), len(outputs.committed(store, "units"))
         time.sleep(WATCHED_S)
-        now, watched, more = (
-            seen.cpu_times(),
-            time.perf_counter() - since,
-            len(outputs.committed(store, "units")) - done,
-        )
+        cpu_s, watched = _cpu_seconds(driver.pid) - used, time.perf_counter() - since
+        more = len(outputs.committed(store, "units")) - done
         peak = next(line for line in Path(f"/proc/{driver.pid}/status").read_text().splitlines() if "VmHWM" in line)
     finally:
         os.killpg(driver.pid, signal.SIGKILL)
-    cpu_s = now.user + now.system - used.user - used.system
     return {
         "hardware": {"processor": processor(), "cpus": len(os.sched_getaffinity(0)), "gpus": 0},
         "committed": before,
@@ -85,13 +79,17 @@ def measure(store: Store, folder: Path, bundle: Path, environment: Mapping[str, 
 
 
 def _until(store: Store, parts: int, driver: "subprocess.Popen[bytes]", started: float) -> float:
-    first = int(parts) - 1
-    key = outputs.part_key("units", first)
+    key = outputs.part_key("units", parts - 1)
     while not store.fs.exists(store.path(key)):
         if driver.poll() is not None:
             raise RuntimeError(f"the driver ended with {driver.returncode}")
         time.sleep(0.1)
     return time.perf_counter() - started
+
+
+def _cpu_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user and system
 
 
 if __name__ == "__main__":
