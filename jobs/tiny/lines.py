@@ -51,7 +51,7 @@ def text_rows(
     used = 0
     codes = list(LANGUAGES)
     while used < tokens:
-        sentence = sentences[random.integers(len(sentences))]
+        sentence = sentences[int(random.integers(len(sentences)))]
         code = codes[random.integers(len(codes))]
         sides = [("en", sentence.english), (code, sentence.translations[code])]
         if random.random() < 0.5:
@@ -69,7 +69,7 @@ def speech_rows(
     trees: list[list[Branch]] = []
     used = 0
     while used < tokens:
-        sentence, units = utterances[random.integers(len(utterances))]
+        sentence, units = utterances[int(random.integers(len(utterances)))]
         units = noisy(units, random)
         asked = [transcription(units, sentence.english)]
         asked += [speech_translation(units, text, code) for code, text in sentence.translations.items()]
