@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,23 +39,21 @@ Frames16 = NDArray[np.float16]  # [N, WIDTH]
 def measure(kept: Path) -> dict[str, Any]:
     """Every fit, and what an iteration of ours costs; frames are kept in `kept` for the next time."""
     paths = [_in_child(make_frames, kept, language) for language in LANGUAGES]
-    load = [round(os.getloadavg()[0], 2)]
+    load = [_load()]
     minibatch = _in_child(fit_minibatch, paths)
-    load.append(round(os.getloadavg()[0], 2))
+    load.append(_load())
     ours = _in_child(fit_ours, paths, minibatch["held_out"])
-    load.append(round(os.getloadavg()[0], 2))
+    load.append(_load())
     others = []
     for package, fit in (("fastkmeans", fit_fastkmeans), ("faiss-cpu", fit_faiss)):
         installed = _version(package) is not None
         others.append(_in_child(fit, paths) if installed else {"name": f"{package}: not installed"})
     costs = _in_child(cost_of_iterations, paths)
-    load.append(round(os.getloadavg()[0], 2))
+    load.append(_load())
     full = _in_child(fit_full, paths)
-    soon = {**ours, **ours["at_target"], "name": "ours, until as good as MiniBatchKMeans"}
-    rows = [minibatch, full, {**ours, "name": "ours, until it stops"}, soon, *others]
-    for row in rows:
-        if "held_out" in row:
-            row["of_full"] = f"{row['held_out'] / full['held_out']:.4f}"
+    rows = [minibatch, full, {**ours, "name": "ours, until it stops"}, until_target(ours), *others]
+    for row in (each for each in rows if "held_out" in each):
+        row["of_full"] = f"{row['held_out'] / full['held_out']:.4f}"
     return {
         "date": time.strftime("%Y-%m-%d"),
         "hardware": {"processor": _processor(), "cpus": _cores(), "gpus": 0},
@@ -68,33 +66,35 @@ def measure(kept: Path) -> dict[str, Any]:
         "costs": costs,
         "of_minibatch": round(ours["held_out"] / minibatch["held_out"], 4),
         "of_full": round(ours["held_out"] / full["held_out"], 4),
-        "faster": round(minibatch["seconds"] / ours["at_target"]["seconds"], 2),
+        "faster": round(minibatch["seconds"] / ours["at_target"]["seconds"], 2) if ours["at_target"] else None,
         "targets": TARGETS,
     }
+
+
+def until_target(ours: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of our fit up to MiniBatchKMeans's held-out inertia, which it may never have reached."""
+    name, at = "ours, until as good as MiniBatchKMeans", ours["at_target"]
+    return {**ours, **at, "name": name} if at else {"name": f"{name}: not reached"}
 
 
 def heading(report: Mapping[str, Any]) -> str:
     """What was measured, on what."""
     frames = report["frames"]
-    return "\n".join(
-        [
-            f"load    {', '.join(map(str, report['load']))}: before, and after parts of it",
-            f"frames  {frames['training']:,} of real speech to train on and {frames['held_out']:,} held out, "
-            f"{WIDTH}-d, layer {LAYER} of a HuBERT with random weights; K = {CLUSTERS}",
-        ]
+    return (
+        f"load    {', '.join(map(str, report['load']))}: before, and after parts of it\n"
+        f"frames  {frames['training']:,} of real speech to train on and {frames['held_out']:,} held out, "
+        f"{WIDTH}-d, layer {LAYER} of a HuBERT with random weights; K = {CLUSTERS}"
     )
 
 
 def verdict(report: Mapping[str, Any]) -> str:
     """The ratios beside their targets."""
-    targets = report["targets"]
+    of, faster = report["targets"], report["faster"] or "not reached"
     return "\n".join(
         [
-            f"held-out inertia / MiniBatchKMeans: {report['of_minibatch']:.4f} "
-            f"(target: at most {targets['of_minibatch']})",
-            f"held-out inertia / full Lloyd: {report['of_full']:.4f} (target: at most {targets['of_full']})",
-            f"MiniBatchKMeans's seconds / ours, to its held-out inertia: {report['faster']:.2f} "
-            f"(target: at least {targets['faster']})",
+            f"held-out inertia / MiniBatchKMeans: {report['of_minibatch']:.4f} (target: at most {of['of_minibatch']})",
+            f"held-out inertia / full Lloyd: {report['of_full']:.4f} (target: at most {of['of_full']})",
+            f"MiniBatchKMeans's seconds / ours, to its held-out inertia: {faster} (target: at least {of['faster']})",
         ]
     )
 
@@ -148,7 +148,7 @@ def fit_ours(paths: list[Path], target: float) -> dict[str, Any]:
         if not at_target and iteration.held_out <= target:
             at_target = {**curve[-1], "iterations": iteration.number}
     row = _row("ours", time.perf_counter() - began, iteration.number, inertia(iteration.centroids, held_out))
-    return {**row, "seeded_after": round(seeded, 2), "curve": curve, "at_target": at_target or dict(row)}
+    return {**row, "seeded_after": round(seeded, 2), "curve": curve, "at_target": at_target}
 
 
 def fit_fastkmeans(paths: list[Path]) -> dict[str, Any]:
@@ -183,8 +183,7 @@ def cost_of_iterations(paths: list[Path]) -> list[dict[str, Any]]:
     torch.set_num_threads(_cores())
     training, _ = split(paths)
     keys = np.random.default_rng(SEED).integers(0, 2**64, len(training), dtype=np.uint64)
-    rows = []
-    half, whole = len(training) // 2, len(training)
+    rows, half, whole = [], len(training) // 2, len(training)
     for count, clusters, holders in (
         *((half, CLUSTERS, 1), (whole, CLUSTERS // 2, 1), (whole, CLUSTERS, 1), (whole, 2 * CLUSTERS, 1)),
         *((whole, CLUSTERS, 2), (whole, CLUSTERS, 4)),
@@ -273,16 +272,13 @@ def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     return made, time.perf_counter() - began
 
 
-def _sizes(paths: list[Path]) -> tuple[int, int]:
-    training, held_out = split(paths)
-    return len(training), len(held_out)
+def _sizes(paths: list[Path]) -> list[int]:
+    return [len(part) for part in split(paths)]
 
 
 def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    found = [each.version for each in distributions(name=package)]
+    return found[0] if found else None
 
 
 def _in_child(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -298,3 +294,7 @@ def _processor() -> str:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
+
+
+def _load() -> float:
+    return round(os.getloadavg()[0], 2)

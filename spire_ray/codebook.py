@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch.nn import functional
 
+from spire_ray.codebook_card import UNKNOWN, read_card
 from spire_ray.errors import UserError
 from spire_ray.units import MAX_INT16
 
@@ -71,12 +72,18 @@ def codebook_shape(path: Path) -> tuple[int, int]:
 
 
 def load_codebook(path: Path) -> Codebook:
-    """The codebook of a safetensors file, on the CPU. UserError as `codebook_shape`, and when a value is not finite."""
+    """The codebook of a safetensors file, on the CPU.
+
+    UserError as `codebook_shape`, when a value is not finite, and when its card is of other centroids.
+    """
     codebook_shape(path)
     with safe_open(path, framework="pt", device="cpu") as file:
         centroids = file.get_tensor("centroids")
     if not torch.isfinite(centroids).all():
         raise UserError(f"codebook {path} has centroids that are not finite")
+    card = read_card(path)
+    if card is not None and card.sha256 not in (UNKNOWN, hashlib.sha256(centroids.numpy().tobytes()).hexdigest()):
+        raise UserError(f"codebook {path} is damaged: its centroids have not the SHA-256 that its card names")
     with path.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     return Codebook(centroids, sha256, path)
@@ -102,14 +109,15 @@ def _nearest(x: torch.Tensor, codebook: Codebook, dtype: torch.dtype) -> torch.T
 
 
 def _nearest_of_two(x: torch.Tensor, codebook: Codebook, dtype: torch.dtype) -> torch.Tensor:
-    products = _half_products(x.to(dtype), codebook.centred.to(dtype))
+    products = half_products(x.to(dtype), codebook.centred.to(dtype))
     best = torch.topk(codebook.squares - 2 * products, min(2, len(codebook.centroids)), dim=1, largest=False).indices
     best = best.sort(dim=1).values
     again = codebook.squares[best] - 2 * torch.einsum("td,tkd->tk", x, codebook.centred[best])
     return best.gather(1, again.argmin(dim=1, keepdim=True))[:, 0]
 
 
-def _half_products(x: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+def half_products(x: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    """Products float32 [n, K] of half-precision x [n, D] and centroids [K, D]."""
     if x.is_cuda:
         return torch.mm(x, centroids.T, out_dtype=torch.float32)
     # The CPU has no half product with a float32 result; float32 products of the rounded operands are the same numbers.

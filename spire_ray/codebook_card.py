@@ -33,12 +33,12 @@ class Card:
     corpus: str = UNKNOWN  # SHA-256 (hex) over ids, sizes and durations
     hours: str = UNKNOWN  # of audio that was read
     frames: str = UNKNOWN  # trained on
-    held_out_frames: str = UNKNOWN
+    held_out_frames: str = UNKNOWN  # in mini-batch mode of the last round, as held_out_inertia
     seed: str = UNKNOWN
     mode: str = UNKNOWN  # full, or mini-batch with its number of rounds
     iterations: str = UNKNOWN
     reseeded: str = UNKNOWN  # clusters, over all iterations
-    inertia: str = UNKNOWN  # mean squared distance to the nearest centroid, per frame
+    inertia: str = UNKNOWN  # mean squared distance to the nearest centroid, per frame; of the last round
     held_out_inertia: str = UNKNOWN
     source: str = UNKNOWN  # SHA-256 (hex) of the file it was converted from; "none" when it was fitted
     sha256: str = UNKNOWN  # of the centroids' bytes, float32, little endian

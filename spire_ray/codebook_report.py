@@ -19,6 +19,7 @@ from spire_ray import outputs
 from spire_ray.codebook import Codebook, load_codebook
 from spire_ray.codebook_card import read_card
 from spire_ray.errors import UserError
+from spire_ray.plan import load_plan
 from spire_ray.records import load_json, units_run
 from spire_ray.store import Store
 from spire_ray.units import MAX_INT16
@@ -40,12 +41,15 @@ def report(path: Path, out: str | None, json_file: Path | None, png_file: Path |
     if png_file and out is None:
         raise UserError("--png shows how units are used: name the run directory UNITS_OUT too")
     png_file = png_file or path.with_suffix(".report.png")
-    for file in [json_file, *([png_file] if out else [])]:
-        _check_new(file)
+    _check_new(json_file, "--json")
+    if out is not None:
+        _check_new(png_file, "--png")
+        if json_file.resolve() == png_file.resolve():
+            raise UserError(f"--json and --png both name {json_file}: name two files")
     numbers = _of_the_file(codebook)
     if out is not None:
         usage, runs = count_units(out, codebook)
-        numbers["units"] = unit_numbers(usage, runs)
+        numbers["units"] = {**_shards(out), **unit_numbers(usage, runs)}
         _draw(usage, runs, png_file)
     with json_file.open("x") as written:
         json.dump(numbers, written, indent=2, ensure_ascii=False)
@@ -54,9 +58,9 @@ def report(path: Path, out: str | None, json_file: Path | None, png_file: Path |
     console.print(f"written: {json_file}" + (f", {png_file}" if out else ""), soft_wrap=True, highlight=False)
 
 
-def _check_new(file: Path) -> None:
+def _check_new(file: Path, option: str) -> None:
     if file.exists():
-        raise UserError(f"{file} exists: name another file by --{file.suffix.lstrip('.') or 'json'}")
+        raise UserError(f"{file} exists: name another file by {option}")
     if not file.parent.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
         raise UserError(f"{file} cannot be written: {file.parent} is not a folder this user may write to")
 
@@ -98,7 +102,16 @@ def count_units(out: str, codebook: Codebook) -> tuple[Counts, Counts]:
             lengths = pc.list_flatten(rows.column("run_lengths")).to_numpy()
             usage += np.bincount(units, weights=lengths, minlength=len(usage)).astype(np.int64)
             runs += np.bincount(lengths, minlength=len(runs))
+    if not usage.any():
+        raise UserError(f"the units in {out} have no frames: all utterances that were encoded have errors")
     return usage, runs
+
+
+def _shards(out: str) -> dict[str, Any]:
+    """Of how many planned shards there are units; a run that goes on has more later."""
+    store = units_run(Store(out))
+    plan = load_plan(store)
+    return {"shards": len(outputs.committed(store, "units")), "planned_shards": plan.shards if plan else None}
 
 
 def unit_numbers(usage: Counts, runs: Counts) -> dict[str, Any]:
@@ -138,6 +151,8 @@ def _print(numbers: dict[str, Any], console: Console) -> None:
     if told := numbers.get("units"):
         clusters = numbers["clusters"]
         table.add_row("units", f"{told['frames']:,} frames, {told['collapsed']:,} collapsed")
+        if told["shards"] != told["planned_shards"]:
+            table.add_row("unfinished run", f"shards {told['shards']:,} of {told['planned_shards'] or 'unknown'}")
         table.add_row("dead", f"{told['dead']:,} of {clusters:,} ({told['dead'] / clusters:.1%})")
         table.add_row("perplexity", f"{told['perplexity']:,.1f} of {clusters:,} ({told['entropy_bits']:.2f} bits)")
         table.add_row("most used", f"unit {told['most_used']}: {told['most_used_share']:.2%} of the frames")

@@ -12,7 +12,8 @@ from spire_ray.cache import cached_codebook, convert_in_child
 from spire_ray.checkpoints import SPIRE_LAYER, Part, resolve
 from spire_ray.errors import UserError
 from spire_ray.export import export as write_export
-from spire_ray.fit import FitOptions
+from spire_ray.fit_plan import check_sizes, new_codebook
+from spire_ray.fit_state import FitOptions
 from spire_ray.hub import ENCODER, fetch_codebook, fetch_encoder
 from spire_ray.job_part import JobPart
 from spire_ray.locations import storage_options
@@ -98,6 +99,9 @@ def export(options: argparse.Namespace) -> None:
 
 def fit_codebook(options: argparse.Namespace) -> None:
     """CORPUS to a codebook."""
+    # Before an encoder is fetched, which may be gigabytes.
+    new_codebook(options.target, storage_options(options.storage_options))
+    check_sizes(options.clusters, options.frames, options.seed)
     encoder, name, layer = _encoder(options)
     chosen = FitOptions(str(encoder), name, layer, options.clusters, options.frames, options.seed)
     sha256 = fit.fit_codebook(options.corpus, options.target, chosen, _audio(options), _on(options))

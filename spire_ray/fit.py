@@ -10,25 +10,24 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from spire_ray import __version__, pipeline
-from spire_ray.checkpoints import revision_of
-from spire_ray.codebook_card import FEATURES, Card, codebook_bytes
+from spire_ray import pipeline
+from spire_ray.codebook_card import codebook_bytes
 from spire_ray.driver import Driver
 from spire_ray.errors import Interrupted, UserError
 from spire_ray.fit_iterations import Saved, last_iteration, line_of, save_iteration
 from spire_ray.fit_plan import (
     check_frames,
     check_sizes,
-    corpus_sha256,
     new_codebook,
+    refuse_overfull,
     rounds_that_fit,
     split_rounds,
 )
+from spire_ray.fit_state import Fit, FitOptions
 from spire_ray.frozen import freeze
 from spire_ray.holders import Holders
 from spire_ray.hubert_weights import read_config
@@ -39,39 +38,13 @@ from spire_ray.progress import Progress, show_line
 from spire_ray.records import load_json
 from spire_ray.resources import encoder_pool, holder_pool
 from spire_ray.run import ENCODER_DTYPE, HERE, SLOWEST_RTFX, DriverOptions
-from spire_ray.sampling import FRAMES_PER_S, KEYS, Sample
+from spire_ray.sampling import FRAMES_PER_S, Sample
 from spire_ray.settings import Features
 from spire_ray.shards import StoreAt
 from spire_ray.store import Store
 
 # Frames that the first centroids are chosen among, for each cluster and at most: 1 GB in one place at D = 1024.
 SEED_FRAMES, MAX_SEED_FRAMES = 20, 500_000
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """What a user asks of a fit."""
-
-    encoder: str  # folder of a transformers HuBERT
-    encoder_name: str  # as the user named it
-    layer: int  # counted from 1
-    clusters: int
-    frames: int = 10_000_000  # to train on; 5 % as many are held out
-    seed: int = 0
-
-
-@dataclass
-class _Fit:
-    """A fit under way."""
-
-    driver: Driver
-    store: Store
-    options: FitOptions
-    features: Features
-    plan: Plan
-    sample: Sample
-    rounds: int
-    saved: Saved | None
 
 
 def fit_codebook(corpus: str, target: str, options: FitOptions, audio: AudioOptions, on: DriverOptions = HERE) -> str:
@@ -81,14 +54,22 @@ def fit_codebook(corpus: str, target: str, options: FitOptions, audio: AudioOpti
     check_sizes(options.clusters, options.frames, options.seed)
     store = Store(f"{home.path(name)}.fit" if home.local else f"{target}.fit", on.storage_options)
     store.check_writable()
-    with _driver(store, on) as driver:
+    with _named_codebook(), _driver(store, on) as driver:
         enough = partial(check_frames, clusters=options.clusters, corpus=corpus)
         plan = plan_audio(driver, store, corpus, audio, check=enough)
         fit = _settled(driver, store, plan, options, audio)
-        if fit.saved is None or not _finished(fit, fit.saved):
+        if not fit.finished:
             _run(fit, dim)
-        assert fit.saved is not None
         return _write(home, name, fit)
+
+
+@contextmanager
+def _named_codebook() -> Iterator[None]:
+    """Refusals of a plan or of settings advise another OUT, which this command has not."""
+    try:
+        yield
+    except UserError as fault:
+        raise UserError(str(fault).replace("use another OUT", "name another codebook")) from fault
 
 
 @contextmanager
@@ -103,7 +84,7 @@ def _driver(store: Store, on: DriverOptions) -> Iterator[Driver]:
                 store.create(f"runs/{driver.id}.json", f"{record}\n".encode())
 
 
-def _settled(driver: Driver, store: Store, plan: Plan, options: FitOptions, audio: AudioOptions) -> _Fit:
+def _settled(driver: Driver, store: Store, plan: Plan, options: FitOptions, audio: AudioOptions) -> Fit:
     """The fit as fit.json has it, where there is one: UserError naming what is now other. It is frozen later."""
     frozen = load_json(store, "fit.json")
     was = frozen["settings"] if frozen else {}
@@ -111,51 +92,26 @@ def _settled(driver: Driver, store: Store, plan: Plan, options: FitOptions, audi
     features = Features(options.encoder, options.layer, dtype, audio.max_seconds)
     planned = round(sum(plan.shard_seconds) * 1000) * FRAMES_PER_S // 1000
     sample = Sample.of(options.seed, options.frames, max(planned, 1))
-    fit = _Fit(driver, store, options, features, plan, sample, was.get("rounds", 0), last_iteration(store))
+    fit = Fit(driver, store, options, features, plan, sample, was.get("rounds", 0), last_iteration(store))
     if frozen:
-        freeze(store, "fit.json", _frozen(fit))
+        freeze(store, "fit.json", fit.frozen())
     return fit
 
 
-def _frozen(fit: _Fit) -> dict[str, Any]:
-    """fit.json: what decides the centroids."""
-    return {
-        "plan": fit.plan.fingerprint,
-        **fit.features.frozen(),
-        "clusters": fit.options.clusters,
-        "frames": fit.options.frames,
-        "seed": fit.options.seed,
-        # Whole numbers up to 2^64, which JSON readers would round.
-        "training_keys_below": str(fit.sample.training),
-        "held_out_keys_below": str(fit.sample.held_out),
-        "mode": _mode(fit),
-        "rounds": fit.rounds,
-    }
-
-
-def _mode(fit: _Fit) -> str:
-    return "full" if fit.rounds == 1 else "mini-batch"
-
-
-def _finished(fit: _Fit, saved: Saved) -> bool:
-    return saved.ends_round and saved.round == fit.rounds
-
-
-def _run(fit: _Fit, dim: int) -> None:
+def _run(fit: Fit, dim: int) -> None:
     """Rounds of sampling and iterating, from the last saved iteration to the end."""
     driver = fit.driver
     holders = Holders.start(driver.cluster, holder_pool(encoder_pool(driver.cluster)))
     try:
         shards = fit.plan.without(())
+        room = len(holders.actors), holders.capacity(dim)
         if not fit.rounds:
-            kept_a_second = FRAMES_PER_S * fit.sample.held_out / KEYS
-            fit.rounds = rounds_that_fit(
-                shards, fit.options.seed, kept_a_second, len(holders.actors), holders.capacity(dim)
-            )
+            fit.rounds = rounds_that_fit(shards, fit.options.seed, fit.kept_a_second, *room)
         if fit.rounds > 1:
             driver.say(f"mini-batch mode: the devices cannot hold all frames, so they are taken in {fit.rounds} rounds")
         parts = split_rounds(shards, fit.options.seed, fit.rounds)
-        for number in range(_next_round(fit.saved), fit.rounds + 1):
+        refuse_overfull(parts[fit.next_round - 1 :], fit.kept_a_second, *room)
+        for number in range(fit.next_round, fit.rounds + 1):
             holders.begin(dim, fit.sample.training)
             hours = _sample(fit, number, parts[number - 1], holders)
             _iterate(fit, number, hours, holders)
@@ -163,11 +119,7 @@ def _run(fit: _Fit, dim: int) -> None:
         holders.end()
 
 
-def _next_round(saved: Saved | None) -> int:
-    return 1 if saved is None else saved.round + saved.ends_round
-
-
-def _sample(fit: _Fit, number: int, shards: Sequence[Shard], holders: Holders) -> float:
+def _sample(fit: Fit, number: int, shards: Sequence[Shard], holders: Holders) -> float:
     """Encode a round's shards and leave the chosen frames with the holders. Returns the hours of audio it read."""
     driver = fit.driver
     known = fit.plan.unknown_durations == 0
@@ -197,31 +149,43 @@ def _sample(fit: _Fit, number: int, shards: Sequence[Shard], holders: Holders) -
     return progress.audio_s / 3600
 
 
-def _too_few(fit: _Fit, training: int, progress: Progress) -> str:
+def _too_few(fit: Fit, training: int, progress: Progress) -> str:
     if not progress.audio_s:
         first = f" (the first: {progress.faults[0]})" if progress.faults else ""
         why = f"the corpus has no readable audio: all {progress.utterances} utterances have errors{first}"
     else:
         why = f"{training} frames were sampled to train on, fewer than --clusters {fit.options.clusters}"
-    return f"{why}; no codebook was made, only the plan in {fit.store.url}"
+    return f"{why}; no codebook was made, and {fit.store.url}, which has the plan alone, may be removed"
 
 
-def _iterate(fit: _Fit, number: int, hours: float, holders: Holders) -> None:
+def _iterate(fit: Fit, number: int, hours: float, holders: Holders) -> None:
     """One round: Lloyd's iterations in the first, one update in each that follows."""
+    with fit.driver.stop:
+        try:
+            _iterate_and_save(fit, number, hours, holders)
+        except Interrupted:  # between iterations, at a second signal, or after the time that one has
+            fit.driver.was_stopped = True
+            raise Interrupted(_how_far(fit)) from None
+
+
+def _iterate_and_save(fit: Fit, number: int, hours: float, holders: Holders) -> None:
     started = time.monotonic()
-    stop = fit.driver.stop
-    with stop:
-        training, held_out = holders.sizes()
-        for iteration in _iterations(fit, number, training, holders):
-            fit.saved = _saved(fit.saved, iteration, number, (training, held_out), hours)
-            save_iteration(fit.store, fit.saved)
-            now = time.monotonic()
-            stopping = stop.requested.is_set() and not _finished(fit, fit.saved)
-            show_line(sys.stderr, line_of(iteration, now - started), last=iteration.done or stopping)
-            started = now
-            if stopping:
-                fit.driver.was_stopped = True
-                raise Interrupted(f"iteration {iteration.number} is saved")
+    sizes = holders.sizes()
+    for iteration in _iterations(fit, number, sizes[0], holders):
+        fit.saved = _saved(fit.saved, iteration, number, sizes, hours)
+        save_iteration(fit.store, fit.saved)
+        now = time.monotonic()
+        stopping = fit.driver.stop.requested.is_set() and not fit.finished
+        show_line(sys.stderr, line_of(iteration, now - started), last=iteration.done or stopping)
+        started = now
+        if stopping:
+            raise Interrupted
+
+
+def _how_far(fit: Fit) -> str:
+    if fit.saved is None:
+        return "stopped before the first iteration was saved: frames are sampled again"
+    return f"iteration {fit.saved.iteration.number} is saved"
 
 
 def _saved(before: Saved | None, iteration: Iteration, number: int, sizes: tuple[int, int], hours: float) -> Saved:
@@ -230,20 +194,23 @@ def _saved(before: Saved | None, iteration: Iteration, number: int, sizes: tuple
         iteration,
         number,
         frames=sizes[0] + (earlier.frames if earlier else 0),
-        held_out_frames=sizes[1],
+        # Of this round alone, as the inertia is: frames of earlier rounds are gone, and a fit that goes on lacks them.
+        held_out_frames=sizes[1] or (earlier.held_out_frames if earlier else 0),
         hours=hours + (earlier.hours if earlier else 0.0),
         reseeded=iteration.reseeded + (before.reseeded if before else 0),
     )
 
 
-def _iterations(fit: _Fit, number: int, training: int, holders: Holders) -> Iterator[Iteration]:
+def _iterations(fit: Fit, number: int, training: int, holders: Holders) -> Iterator[Iteration]:
     clusters = fit.options.clusters
     if number == 1:
         if fit.saved is None:
             # Only now: before there is anything to lose, other settings may be tried on the same plan.
-            freeze(fit.store, "fit.json", _frozen(fit))
+            freeze(fit.store, "fit.json", fit.frozen())
             among = min(SEED_FRAMES * clusters, MAX_SEED_FRAMES)
             seeds = holders.seed(max(among, clusters), clusters, fit.options.seed)
+            if fit.driver.stop.requested.is_set():
+                raise Interrupted
         start = fit.saved.iteration if fit.saved else seeds
         yield from lloyd(holders.step, holders.held_out_inertia, start, growing_shares(training, clusters))
         return
@@ -252,7 +219,10 @@ def _iterations(fit: _Fit, number: int, training: int, holders: Holders) -> Iter
 
 
 def _update(last: Iteration, holders: Holders) -> Iteration:
-    """One more round of mini-batch mode on top of `last`: counts are of all frames seen until then."""
+    """One more round of mini-batch mode on top of `last`: counts are of all frames seen until then.
+
+    Inertia is that of this round's frames, and stays where the round has none.
+    """
     sums = holders.step(last.centroids)
     centroids, seen = update_minibatch(last.centroids, last.counts, sums)
     total, count = holders.held_out_inertia(centroids)
@@ -261,42 +231,18 @@ def _update(last: Iteration, holders: Holders) -> Iteration:
         number=last.number + 1,
         centroids=centroids,
         counts=seen,
-        inertia=sums.inertia / max(sums.frames, 1),
-        held_out=total / count if count else None,
+        inertia=sums.inertia / sums.frames if sums.frames else last.inertia,
+        held_out=total / count if count else last.held_out,
         reseeded=0,
         share=1.0,
         done=True,
     )
 
 
-def _write(home: Store, name: str, fit: _Fit) -> str:
+def _write(home: Store, name: str, fit: Fit) -> str:
     """The codebook file, whole or not at all; its SHA-256."""
     assert fit.saved is not None
-    data = codebook_bytes(fit.saved.iteration.centroids, _card(fit, fit.saved))
+    data = codebook_bytes(fit.saved.iteration.centroids, fit.card(fit.saved))
     if not home.create(name, data) and home.get(name) != data:
         raise UserError(f"{home.url}/{name} was written by something else just now: it is left as it is")
     return hashlib.sha256(data).hexdigest()
-
-
-def _card(fit: _Fit, saved: Saved) -> Card:
-    iteration = saved.iteration
-    return Card(
-        encoder=fit.features.frozen()["encoder"],
-        encoder_name=fit.options.encoder_name,
-        revision=revision_of(Path(fit.features.encoder)),
-        layer=str(fit.features.layer),
-        **FEATURES,
-        dtype=fit.features.dtype,
-        corpus=corpus_sha256(fit.store),
-        hours=f"{saved.hours:.6f}",
-        frames=str(saved.frames),
-        held_out_frames=str(saved.held_out_frames),
-        seed=str(fit.options.seed),
-        mode=_mode(fit) + (f", {fit.rounds} rounds" if fit.rounds > 1 else ""),
-        iterations=str(iteration.number),
-        reseeded=str(saved.reseeded),
-        inertia=repr(iteration.inertia),
-        held_out_inertia="none" if iteration.held_out is None else repr(iteration.held_out),
-        source="none",
-        made_by=f"spire_ray {__version__}",
-    )

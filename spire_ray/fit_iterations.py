@@ -25,7 +25,7 @@ class Saved:
     iteration: Iteration
     round: int  # of mini-batch mode, counted from 1
     frames: int  # trained on, over all rounds
-    held_out_frames: int  # in this round
+    held_out_frames: int  # that its held-out inertia is of: of the last round that has any
     hours: float  # of audio, over all rounds
     reseeded: int  # clusters, over all iterations
 
@@ -68,16 +68,16 @@ def last_iteration(store: Store) -> Saved | None:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         numbers_of: Mapping[str, Any] = json.loads(header["__metadata__"]["numbers"])
         iteration = Iteration(centroids=tensors["centroids"], counts=tensors["counts"], **numbers_of["iteration"])
+        return Saved(
+            iteration,
+            round=numbers_of["round"],
+            frames=numbers_of["frames"],
+            held_out_frames=numbers_of["held_out_frames"],
+            hours=numbers_of["hours"],
+            reseeded=numbers_of["reseeded_in_all"],
+        )
     except (SafetensorError, ValueError, KeyError, TypeError) as fault:
         raise UserError(f"{store.url}/{key} is damaged ({fault}): name another codebook file") from None
-    return Saved(
-        iteration,
-        round=numbers_of["round"],
-        frames=numbers_of["frames"],
-        held_out_frames=numbers_of["held_out_frames"],
-        hours=numbers_of["hours"],
-        reseeded=numbers_of["reseeded_in_all"],
-    )
 
 
 def line_of(iteration: Iteration, seconds: float) -> str:

@@ -18,6 +18,7 @@ from spire_ray.sampling import FRAMES_PER_S, frame_keys
 from spire_ray.store import Store
 from spire_ray.units import MAX_INT16
 
+OVER = 1.25  # rooms are half of what is free, which is not the same when a fit goes on
 _CONTENT = ["utterance_id", "byte_size", "row_index", "start_s", "end_s", "duration_s"]
 
 
@@ -66,11 +67,12 @@ def corpus_sha256(store: Store) -> str:
 
     However they are cut into shards, and wherever the corpus lies: other than the plan's fingerprint.
     """
-    digests = {name: hashlib.sha256() for name in _CONTENT}
+    # One for the ids' lengths: in one digest with the ids it would tell where parts of the plan begin.
+    digests = {name: hashlib.sha256() for name in ("lengths", *_CONTENT)}
     for name in store.find("plan"):
         rows = pq.read_table(io.BytesIO(store.get(f"plan/{name}")), columns=_CONTENT)
         ids = rows.column("utterance_id")
-        digests["utterance_id"].update(pc.binary_length(ids).to_numpy().astype("<i8").tobytes())
+        digests["lengths"].update(pc.binary_length(ids).to_numpy().astype("<i8").tobytes())
         digests["utterance_id"].update("".join(ids.to_pylist()).encode())
         for column in _CONTENT[1:]:
             # Milliseconds and bytes, whole: nulls as -1, which neither is.
@@ -110,6 +112,17 @@ def rounds_that_fit(shards: Sequence[Shard], seed: int, kept_a_second: float, ho
         if all(_largest(part, holders) * kept_a_second <= capacity for part in parts):
             return rounds
     return len(shards)
+
+
+def refuse_overfull(parts: Sequence[Sequence[Shard]], kept_a_second: float, holders: int, capacity: int) -> None:
+    """UserError when a holder is to get many more frames than it has room for, in any of these rounds."""
+    most = max((_largest(part, holders) * kept_a_second for part in parts), default=0.0)
+    if most > capacity * OVER:
+        raise UserError(
+            f"{most:,.0f} frames are for one of {holders} device(s) that have room for {capacity:,} each: "
+            "use as many devices as before, or more, or name another codebook and ask for fewer --frames, "
+            "or for shorter shards by --shard-minutes"
+        )
 
 
 def _largest(shards: Sequence[Shard], holders: int) -> float:

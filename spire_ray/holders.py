@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError
 
 from spire_ray.driver import fault_behind
-from spire_ray.kmeans import Centroids, Frames, Sums
+from spire_ray.errors import MachineFault
+from spire_ray.kmeans import Frames, Sums
+from spire_ray.nearest import Centroids
 from spire_ray.resources import Cluster, Pool
 from spire_ray.seeding import seed_centroids
 
 # Of what is free: the rest is the encoder's on a GPU, and on both for the scores of a chunk.
 SHARE_OF_GPU, SHARE_OF_MEMORY = 0.5, 0.5
+START_SECONDS = 600  # a node that an autoscaler adds takes minutes
 BYTES_BESIDE = 24  # of a frame: key, distance, and what orders them
 
 
@@ -50,9 +53,13 @@ class Holder:
         """As `Frames.sizes`."""
         return self.frames.sizes()
 
-    def smallest(self, count: int) -> tuple[NDArray[np.uint64], NDArray[np.float16]]:
-        """As `Frames.smallest`."""
-        return self.frames.smallest(count)
+    def smallest_keys(self, count: int) -> NDArray[np.uint64]:
+        """As `Frames.smallest_keys`."""
+        return self.frames.smallest_keys(count)
+
+    def up_to(self, key: np.uint64) -> tuple[NDArray[np.uint64], NDArray[np.float16]]:
+        """As `Frames.up_to`."""
+        return self.frames.up_to(key)
 
     def step(self, centroids: Centroids, share: float) -> Sums:
         """As `Frames.step`."""
@@ -76,12 +83,20 @@ class Holders:
 
     @classmethod
     def start(cls, cluster: Cluster, pool: Pool) -> "Holders":
-        """Start them, one to a GPU or spread over the nodes, and wait until they are there."""
+        """Start them, one to a GPU or spread over the nodes. MachineFault when they are not there in START_SECONDS."""
         remote = ray.remote(Holder).options(
             num_cpus=pool.num_cpus, num_gpus=pool.num_gpus, scheduling_strategy="SPREAD"
         )
         holders = cls([remote.remote(pool.device, pool.threads) for _ in range(pool.size)], cluster.memory)
-        holders._all("sizes")
+        there = [actor.sizes.remote() for actor in holders.actors]
+        _, missing = ray.wait(there, num_returns=len(there), timeout=START_SECONDS)
+        if missing:
+            holders.end()
+            raise MachineFault(
+                f"{len(missing)} of {pool.size} actors that hold frames did not start within {START_SECONDS} s: each "
+                f"asks for {pool.num_cpus:g} CPU and {pool.num_gpus:g} GPU, which others may have taken"
+            )
+        _get(there)
         return holders
 
     def end(self) -> None:
@@ -112,7 +127,9 @@ class Holders:
 
     def seed(self, sample: int, clusters: int, seed: int) -> Centroids:
         """First centroids [K, D], of the `sample` training frames with the smallest keys of all."""
-        found = self._all("smallest", sample)
+        # Keys first: `sample` frames of every holder would be 1 GB a holder in this process, at D = 1024.
+        last = np.sort(np.concatenate(self._all("smallest_keys", sample)))[:sample][-1]
+        found = self._all("up_to", last)
         keys = np.concatenate([keys for keys, _ in found])
         frames = np.concatenate([frames for _, frames in found])
         first = np.argsort(keys, kind="stable")[:sample]

@@ -1,25 +1,20 @@
 """k-means over frames that lie in shares on several holders: Lloyd's iterations whose result does not depend on which.
 
 Frames are float16 and are summed in float64. A float16 number is a multiple of 2^-24, so such a sum is exact up to
-2^29 = 5e8 whatever its order: the same frames give the same centroids, to the bit, for any number of holders.
+2^29 = 5e8 whatever its order: on CPUs the same frames give the same centroids, to the bit, for any number of holders.
+On CUDA that was not tried: products over chunks of other lengths may choose another of two nearly equal centroids.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spire_ray.codebook import Codebook
-from spire_ray.linear import for_products, linear
+from spire_ray.nearest import Centroids, Nearest, chunks
 from spire_ray.seeding import CANDIDATES, Candidates, exponentials
-from spire_ray.seeding import seed_centroids as seed_centroids
-
-Centroids = NDArray[np.float32]  # [K, D]
 
 STARVED = 0.01  # of the mean count of a cluster: fewer frames than that and it is re-seeded, as an empty one is
 FIRST_PER_CLUSTER = 50  # frames of the first sub-sample that Lloyd's iterations run on
@@ -51,7 +46,7 @@ class Sums:
 
 
 @dataclass(frozen=True, eq=False)
-class _Shard:
+class _Kept:
     """Training frames [n, D] by rising key, `races` float32 [n] on the same device, keys uint64 [n] on the host."""
 
     frames: torch.Tensor
@@ -67,7 +62,7 @@ class Frames:
 
     def __init__(self, dim: int, device: str = "cpu", key_bound: int = 2**64) -> None:
         self.dim, self.device, self.key_bound = dim, torch.device(device), key_bound
-        self._training: dict[int, _Shard] = {}
+        self._training: dict[int, _Kept] = {}
         self._held_out: dict[int, torch.Tensor] = {}
 
     def add(
@@ -84,12 +79,8 @@ class Frames:
         order = order[np.argsort(keys[order])]
         kept = keys[order]
         races = torch.from_numpy(exponentials(kept)).to(self.device)
-        self._training[shard] = _Shard(torch.from_numpy(frames[order]).to(self.device), races, kept)
+        self._training[shard] = _Kept(torch.from_numpy(frames[order]).to(self.device), races, kept)
         self._held_out[shard] = torch.from_numpy(frames[held_out]).to(self.device)
-
-    def clear(self) -> None:
-        """Forget the training frames, before the next round of mini-batches; those held out stay, and add up."""
-        self._training.clear()
 
     def sizes(self) -> tuple[int, int]:
         """How many frames there are to train on, and how many are held out."""
@@ -97,11 +88,24 @@ class Frames:
 
     def smallest(self, count: int) -> tuple[NDArray[np.uint64], NDArray[np.float16]]:
         """The up to `count` training frames with the smallest keys: keys [n] rising, frames [n, D]."""
+        keys = self.smallest_keys(count)
+        return self.up_to(keys[-1]) if len(keys) else self.up_to(np.uint64(0))
+
+    def smallest_keys(self, count: int) -> NDArray[np.uint64]:
+        """The up to `count` smallest keys of training frames, [n] rising; `count` is above 0."""
+        keys = np.concatenate([np.empty(0, np.uint64), *(part.keys[:count] for part in self._training.values())])
+        return np.sort(np.partition(keys, count - 1)[:count] if len(keys) > count else keys)
+
+    def up_to(self, key: np.uint64) -> tuple[NDArray[np.uint64], NDArray[np.float16]]:
+        """The training frames with keys up to `key`, and that one: keys [n] rising, frames [n, D]."""
         parts = [self._training[shard] for shard in sorted(self._training)]
-        keys = np.concatenate([part.keys[:count] for part in parts] or [np.empty(0, np.uint64)])
-        frames = torch.cat([part.frames[:count] for part in parts] or [torch.empty(0, self.dim, dtype=torch.float16)])
-        first = np.argsort(keys)[:count]
-        return keys[first], frames.cpu().numpy()[first]
+        ends = [int(np.searchsorted(part.keys, key, side="right")) for part in parts]
+        # Cut before they are put together: all frames together may be too many for the device twice.
+        frames = [part.frames[:end] for part, end in zip(parts, ends, strict=True)]
+        keys = np.concatenate([np.empty(0, np.uint64), *(p.keys[:end] for p, end in zip(parts, ends, strict=True))])
+        order = np.argsort(keys, kind="stable")
+        none = torch.empty(0, self.dim, dtype=torch.float16, device=self.device)
+        return keys[order], torch.cat([none, *frames]).cpu().numpy()[order]
 
     @torch.inference_mode()
     def step(self, centroids: Centroids, share: float = 1.0) -> Sums:
@@ -112,7 +116,7 @@ class Frames:
         sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
         pieces = self._first(share)
         distances = [torch.empty(0, device=self.device)]
-        for chunk in _chunks([part.frames for part in pieces], nearest.rows):
+        for chunk in chunks([part.frames for part in pieces], nearest.rows):
             units, of_chunk = nearest(chunk)
             counts += torch.bincount(units, minlength=shape[0])
             sums.index_add_(0, units, chunk.double())
@@ -126,18 +130,18 @@ class Frames:
         """Sum of the squared distances of the frames held out to their nearest centroids, and how many frames."""
         nearest = Nearest(centroids, self.device)
         parts = [self._held_out[shard] for shard in sorted(self._held_out)]
-        sums = [float(nearest(chunk)[1].sum(dtype=torch.float64)) for chunk in _chunks(parts, nearest.rows)]
+        sums = [float(nearest(chunk)[1].sum(dtype=torch.float64)) for chunk in chunks(parts, nearest.rows)]
         return math.fsum(sums), sum(map(len, parts))
 
-    def _first(self, share: float) -> list[_Shard]:
+    def _first(self, share: float) -> list[_Kept]:
         """Of each shard, in the order of their numbers, the frames with keys in the first `share`."""
         parts = [self._training[shard] for shard in sorted(self._training)]
         if share >= 1:
             return parts
         ends = [int(np.searchsorted(part.keys, np.uint64(share * self.key_bound))) for part in parts]
-        return [_Shard(p.frames[:end], p.races[:end], p.keys[:end]) for p, end in zip(parts, ends, strict=True)]
+        return [_Kept(p.frames[:end], p.races[:end], p.keys[:end]) for p, end in zip(parts, ends, strict=True)]
 
-    def _worst(self, pieces: Sequence[_Shard], distances: torch.Tensor) -> Candidates:
+    def _worst(self, pieces: Sequence[_Kept], distances: torch.Tensor) -> Candidates:
         if not len(distances):
             return Candidates(np.empty((0, self.dim), np.float16), np.empty(0, np.uint64), np.empty(0), np.empty(0))
         races = torch.cat([piece.races for piece in pieces])
@@ -150,39 +154,6 @@ class Frames:
         keys = np.concatenate([piece.keys for piece in pieces])[at]
         served = [each[rows].double().cpu().numpy() for each in (distances, races)]
         return Candidates(frames.cpu().numpy(), keys, served[0], served[1]).first()
-
-
-class Nearest:
-    """Centroids [K, D] made ready to find the nearest of many frames on one device.
-
-    Frames and centroids less the mean centroid, as in codebook.py: float32 products on a CPU, on CUDA products of
-    float16 with a float32 result.
-    """
-
-    def __init__(self, centroids: Centroids, device: torch.device) -> None:
-        self.codebook = Codebook(torch.tensor(centroids), "", Path()).to(device)  # a copy: Ray's arrays are read-only
-        # Scored at once: 1 GB of scores, or, where any number from 512 to 8192 was as fast, 4 MB at K = 500.
-        self.rows = max(2**28 // len(centroids), 2_048) if device.type == "cuda" else 2_048
-
-    @cached_property
-    def _affine(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return for_products((-2 * self.codebook.centred, self.codebook.squares))
-
-    @cached_property
-    def _half(self) -> torch.Tensor:
-        return (-2 * self.codebook.centred).half().T
-
-    def __call__(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """For frames [n, D]: indices int64 [n], of equals the lowest, and squared distances float32 [n]."""
-        x = frames.float().sub_(self.codebook.mean)
-        if x.is_cuda:
-            scores = torch.mm(x.half(), self._half, out_dtype=torch.float32).add_(self.codebook.squares)
-            units = scores.argmin(dim=1)
-        else:
-            # On one core numpy's takes 0.09 us for 500 scores, torch's 0.52, and the products 2.6 at D = 256.
-            units = torch.from_numpy(linear(x, self._affine).numpy().argmin(axis=1))
-        # Of the differences, not |x|^2 plus the score: frames with large norms would lose the digits that count.
-        return units, x.sub_(self.codebook.centred.index_select(0, units)).square_().sum(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +198,8 @@ def lloyd(
 
     `step(centroids, share)` and `held_out(centroids)` are those of `Frames`, summed over all holders. On each of the
     `shares` until an iteration lowers the held-out inertia by less than COARSER times `tolerance`, and then on all
-    frames until two in a row lower it by less than `tolerance`.
+    frames until two in a row lower it by less than `tolerance` and re-seed nothing. The last of `max_iterations`
+    re-seeds nothing either: a centroid that no frame was assigned to yet is not an end.
     """
     at = start if isinstance(start, Iteration) else _before_first(start, shares[0])
     while not at.done:
@@ -235,7 +207,8 @@ def lloyd(
         if share < 1 and calm:
             share, calm = next(each for each in shares if each > share), 0
         sums = step(at.centroids, share)
-        centroids, reseeded = _means(sums, at.centroids)
+        number = at.number + 1
+        centroids, reseeded = _means(sums, at.centroids, reseed=number < max_iterations)
         total, count = held_out(centroids)
         after, inertia = total / count if count else None, sums.inertia / max(sums.frames, 1)
         now = inertia if after is None else after
@@ -243,7 +216,8 @@ def lloyd(
             was = at.inertia if at.number and share == at.share else None
         little = tolerance * (COARSER if share < 1 else 1)
         calm = calm + 1 if was is not None and was - now <= little * was else 0
-        number = at.number + 1
+        if share >= 1 and reseeded:
+            calm = 0
         moved = float(np.linalg.norm(centroids - at.centroids) / _spread(at.centroids))
         done = number >= max_iterations or (share >= 1 and calm >= 2)
         at = Iteration(number, centroids, sums.counts, inertia, after, moved, reseeded, share, calm, done)
@@ -259,12 +233,12 @@ def _spread(centroids: Centroids) -> float:
     return float(np.linalg.norm(centroids - centroids.mean(axis=0, dtype=np.float64))) or 1.0
 
 
-def _means(sums: Sums, centroids: Centroids) -> tuple[Centroids, int]:
+def _means(sums: Sums, centroids: Centroids, reseed: bool) -> tuple[Centroids, int]:
     """The means of the clusters, float32, and how many clusters were re-seeded because they are dead or starved."""
     filled = np.maximum(sums.counts, 1)[:, None]
     means = np.where(sums.counts[:, None] > 0, sums.sums / filled, centroids).astype(np.float32)
     poor = np.flatnonzero(sums.counts < max(1.0, STARVED * sums.frames / len(centroids)))
-    seeds = sums.worst.choose(len(poor))
+    seeds = sums.worst.choose(len(poor) if reseed else 0)
     means[poor[: len(seeds)]] = seeds
     return means, len(seeds)
 
@@ -278,19 +252,3 @@ def update_minibatch(centroids: Centroids, seen: NDArray[np.int64], sums: Sums) 
     weighted = seen[:, None] * centroids.astype(np.float64) + sums.sums
     means = np.where(now[:, None] > 0, weighted / np.maximum(now, 1)[:, None], centroids)
     return means.astype(np.float32), now
-
-
-def _chunks(parts: Sequence[torch.Tensor], rows: int) -> Iterator[torch.Tensor]:
-    """The rows of the parts [n_i, D] in order, `rows` of them at a time."""
-    kept: list[torch.Tensor] = []
-    missing = rows
-    for part in parts:
-        while len(part):
-            kept.append(part[:missing])
-            part = part[missing:]
-            missing -= len(kept[-1])
-            if not missing:
-                yield torch.cat(kept)
-                kept, missing = [], rows
-    if kept:
-        yield torch.cat(kept)

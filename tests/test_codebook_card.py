@@ -96,3 +96,12 @@ def test_a_converted_codebook_says_what_is_unknown_and_serves_any_encoder(bundle
     known = {"source", "sha256", "made_by"}
     assert {value for name, value in vars(card).items() if name not in known} == {UNKNOWN}
     check_codebook(str(bundle / "encoder"), str(path), 2)
+
+
+def test_centroids_that_are_not_those_of_the_card_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.safetensors", Card(layer="3"))
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="is damaged: its centroids have not the SHA-256"):
+        load_codebook(path)

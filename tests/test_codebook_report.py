@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from spire_ray.codebook import load_codebook
 from spire_ray.codebook_card import Card, codebook_bytes
 from spire_ray.codebook_report import report, unit_numbers
 from spire_ray.errors import UserError
-from spire_ray.plan import freeze
+from spire_ray.frozen import freeze
 from spire_ray.store import Store
 from spire_ray.tables import UNITS, from_rows
 
@@ -167,3 +168,28 @@ def test_a_codebook_without_a_card_has_none(tmp_path: Path) -> None:
     assert "card" in written.getvalue()
     with pytest.raises(UserError, match="exists"):
         report(path, None, None, None, Console(file=written))
+
+
+def test_two_files_of_one_name_are_refused_and_options_are_named(
+    codebook: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = tmp_path / "same"
+    assert "--json and --png both name" in refused(capsys, codebook, out, "--json", same, "--png", same)
+    assert not same.exists()
+    (tmp_path / "n.txt").write_text("mine")
+    assert refused(capsys, codebook, out, "--png", tmp_path / "n.txt").endswith("name another file by --png")
+
+
+def test_an_unfinished_run_is_told_and_one_without_frames_refused(
+    codebook: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("spire_ray.codebook_report.load_plan", lambda store: SimpleNamespace(shards=5))
+    assert main(["codebook-report", str(codebook), str(out)]) == 0
+    assert "shards 2 of 5" in capsys.readouterr().out
+    store = Store(str(tmp_path / "silent"))
+    mark = freeze(store, "units.json", {"codebook": load_codebook(codebook).sha256, "plan": "p"})
+    outputs.commit(store, "units", from_rows([row("gone", None)], UNITS), 0, 0, mark)
+    assert "have no frames" in refused(
+        capsys, codebook, store.url, "--json", tmp_path / "s.json", "--png", tmp_path / "s.png"
+    )
+    assert not (tmp_path / "s.json").exists()

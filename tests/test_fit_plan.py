@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spire_ray import plan as plan_module
 from spire_ray import resources
 from spire_ray.corpus import read_corpus
-from spire_ray.fit_plan import corpus_sha256, rounds_that_fit, split_rounds
-from spire_ray.plan import Shard, cut, write_plan
+from spire_ray.cut import cut
+from spire_ray.errors import UserError
+from spire_ray.fit_plan import corpus_sha256, refuse_overfull, rounds_that_fit, split_rounds
+from spire_ray.plan import Shard, write_plan
 from spire_ray.resources import Cluster
 from spire_ray.store import Store
 from test_resources import CLUSTERS, reserved
@@ -64,6 +67,29 @@ def test_the_fingerprint_is_of_the_content_and_not_of_place_or_shards(
     assert first == fingerprint(mended, 5, "b")
     (mended / "speaker0" / "take-0.wav").unlink()
     assert first != fingerprint(mended, 5, "c")
+
+
+def test_the_fingerprint_does_not_tell_the_parts_of_a_plan(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = []
+    for number, shards_per_part in enumerate((1000, 2, 1)):
+        monkeypatch.setattr(plan_module, "SHARDS_PER_PART", shards_per_part)
+        store = Store(str(tmp_path / str(number)))
+        write_plan(store, cut(read_corpus(str(corpus)), 0.02), {"corpus": "c"})
+        marks.append((len(store.find("plan")) > 1, corpus_sha256(store)))
+    assert marks == [(shards, marks[0][1]) for shards in (False, True, True)]
+
+
+def test_a_load_beyond_the_devices_is_refused() -> None:
+    shards = shards_of([100.0] * 8)
+    refuse_overfull([shards], 50, holders=2, capacity=20_000)
+    with pytest.raises(UserError, match=r"40,000 frames are for one of 1 device.*room for 20,000 each.*or more"):
+        refuse_overfull([shards], 50, holders=1, capacity=20_000)
+    alone = shards_of([1000.0])  # cannot be divided into rounds
+    assert rounds_that_fit(alone, 0, 50, holders=1, capacity=20_000) == 1
+    with pytest.raises(UserError, match="shorter shards"):
+        refuse_overfull([alone], 50, holders=1, capacity=20_000)
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS, ids=str)

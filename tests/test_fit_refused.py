@@ -12,6 +12,7 @@ from spire_ray import fit
 from spire_ray.cli import main
 from spire_ray.errors import UserError
 from spire_ray.fit_iterations import Saved
+from spire_ray.fit_state import Fit, FitOptions
 from spire_ray.kmeans import Iteration
 from spire_ray.plan import Plan
 from spire_ray.progress import Progress
@@ -55,7 +56,7 @@ def test_a_corpus_that_nobody_can_read_gives_no_codebook(
     target = tmp_path / "codebook.safetensors"
     line = refused(capsys, command(tmp_path / "junk", target, bundle))
     assert "no readable audio: all 2 utterances have errors (the first: a.wav: unreadable" in line
-    assert "no codebook was made, only the plan in" in line
+    assert line.endswith(f"no codebook was made, and {target}.fit, which has the plan alone, may be removed")
     assert not target.exists()
     assert not (tmp_path / "codebook.safetensors.fit" / "fit.json").exists()
 
@@ -102,9 +103,9 @@ def test_frames_that_do_not_suffice_or_are_others_than_before(
     saved = None if trained_before is None else Saved(iteration, 1, trained_before, 50, 0.01, 0)
     plan = Plan(1, 1, 1.0, 0, {}, "", (1,), (20.0,))
     there: Any = Sampled(sizes, 20.0)
-    options = fit.FitOptions("encoder", "encoder", 3, CLUSTERS)
+    options = FitOptions("encoder", "encoder", 3, CLUSTERS)
     features = Features("encoder", 3, "float32", 120.0)
-    under_way = fit._Fit(there, Store(str(tmp_path)), options, features, plan, Sample.of(0, 10, 10), 1, saved)
+    under_way = Fit(there, Store(str(tmp_path)), options, features, plan, Sample.of(0, 10, 10), 1, saved)
     if says is None:
         assert fit._sample(under_way, 1, plan.without(()), there) == pytest.approx(20 / 3600)
         return

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from spire_ray.codebook import Codebook, assign
-from spire_ray.kmeans import Centroids, Frames, Iteration, Sums, growing_shares, lloyd, update_minibatch
+from spire_ray.kmeans import Frames, Iteration, Sums, growing_shares, lloyd, update_minibatch
+from spire_ray.nearest import Centroids
 from spire_ray.seeding import seed_centroids
 
 DIM = 24
@@ -154,7 +155,26 @@ def test_the_smallest_keys_of_all_holders_are_those_of_one() -> None:
     assert np.array_equal(np.sort(np.concatenate([part[0] for part in parts]))[:700], keys)
 
 
-def test_a_shard_counts_once_and_held_out_frames_outlive_a_round() -> None:
+def test_seeding_copies_no_more_frames_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = held(features(3_000), shards=20).holders[0]
+    expected = holder.smallest(2_900)
+    put_together: list[int] = []
+    cat = torch.cat
+
+    def watched(parts: list[torch.Tensor]) -> torch.Tensor:
+        put_together.append(sum(map(len, parts)))
+        return cat(parts)
+
+    monkeypatch.setattr(torch, "cat", watched)
+    keys, frames = holder.smallest(200)
+    # Every shard has fewer than 200 frames or not many more: the first 200 of each were nearly all.
+    assert put_together == [200]
+    assert np.array_equal(keys, expected[0][:200])
+    assert np.array_equal(frames, expected[1][:200])
+    assert [len(part) for part in Frames(DIM).smallest(5)] == [0, 0]
+
+
+def test_a_shard_counts_once() -> None:
     frames, keys = features(300), keys_of(300)
     held_out = np.arange(300) < 40
     holder = Frames(DIM)
@@ -163,14 +183,13 @@ def test_a_shard_counts_once_and_held_out_frames_outlive_a_round() -> None:
     assert holder.sizes() == (260, 40)
     centroids = frames[100:110].astype(np.float32)
     expected = squared_distances(frames[:40], centroids).min(axis=1).sum()
-    holder.clear()
-    assert holder.sizes() == (0, 40)
     total, count = holder.held_out_inertia(centroids)
     assert (total, count) == (pytest.approx(expected, rel=1e-5), 40)
-    empty = holder.step(centroids)
+
+
+def test_a_holder_without_frames_adds_nothing() -> None:
+    empty = Frames(DIM).step(features(10).astype(np.float32))
     assert (empty.frames, empty.counts.sum(), empty.inertia) == (0, 0, 0.0)
-    holder.add(4, frames, keys, held_out)
-    assert holder.sizes() == (260, 80)
 
 
 def test_a_share_is_of_the_keys_whoever_holds_the_frames() -> None:
