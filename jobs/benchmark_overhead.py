@@ -150,7 +150,7 @@ def bare_generate(bundle: Path, units: Units) -> Bare:
 
     checkpoint = resolve(str(bundle))
     llm = bundle / "llm"
-    tokenizer = AutoTokenizer.from_pretrained(llm)
+    tokenizer = AutoTokenizer.from_pretrained(llm, trust_remote_code=False)
     prompts = Prompts(tokenizer, checkpoint.prompt_style, unit_offset=checkpoint.unit_offset, num_units=UNITS)
     asked: dict[tuple[str, str | None], Any] = {}
     for name, of_one in sorted(units.items()):

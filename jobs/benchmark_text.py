@@ -251,7 +251,7 @@ def _prompts(folder: Path) -> Any:
     from spire_ray.prompts import Prompts
 
     checkpoint = resolve(str(folder), need=LLM)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "llm")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "llm", trust_remote_code=False)
     return Prompts(tokenizer, checkpoint.prompt_style, unit_offset=checkpoint.unit_offset, num_units=UNITS)
 
 

@@ -208,7 +208,7 @@ def _vocabulary(folder: Path) -> dict[str, int]:
     if not (folder / "tokenizer.json").is_file():  # a sentencepiece model alone
         from transformers import AutoTokenizer
 
-        return dict(AutoTokenizer.from_pretrained(folder).get_vocab())
+        return dict(AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab())
     tokens = read_json(folder / "tokenizer.json")
     # Units are pieces of the model's vocabulary or added tokens, as whoever extended the tokenizer liked.
     return dict(tokens["model"]["vocab"]) | {token["content"]: token["id"] for token in tokens["added_tokens"]}

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 
 from spire_ray import __version__
-from spire_ray.errors import Interrupted, MachineFault, UserError
+from spire_ray.errors import Interrupted, MachineFault, UserError, one_line
 
 EXIT_FAULT, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 75
 
@@ -33,7 +33,7 @@ OUT_HELP = "the run directory: a path or any fsspec URL"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; errors of the user's or the machine's are printed as one line."""
     options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    on_sigterm = signal.signal(signal.SIGTERM, _interrupt)
     try:
         # Imported here: Ray, torch and vLLM take seconds that `--help` should not.
         from spire_ray import commands
@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(f"interrupted: {error or 'stopped at once'}; run the same command again to go on", EXIT_INTERRUPTED)
     except OSError as error:
         return _say(f"fault: {error}", EXIT_FAULT)
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)  # the caller's, who may be another program
     return 0
 
 
@@ -55,7 +57,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"spire-ray: {' '.join(message.split())}", file=sys.stderr)
+    print(f"spire-ray: {one_line(message)}", file=sys.stderr)
     return code
 
 

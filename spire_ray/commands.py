@@ -37,13 +37,13 @@ def speech_to_text(options: argparse.Namespace) -> None:
         _on(options),
         _engine(options),
     )
-    print_run(_store(options), Console())
+    print_run(_store(options), Console(emoji=False))
 
 
 def tokenize(options: argparse.Namespace) -> None:
     """CORPUS to units."""
     run.tokenize(options.corpus, options.out, _encoding(options), _audio(options), _on(options))
-    print_run(_store(options), Console())
+    print_run(_store(options), Console(emoji=False))
 
 
 def plan(options: argparse.Namespace) -> None:
@@ -55,7 +55,7 @@ def plan(options: argparse.Namespace) -> None:
     else:
         run.plan(options.corpus, options.out, _audio(options), _on(options))
         found = Survey.of_plan(_store(options), options.max_seconds)
-    found.show(Console(), speeds, options.price_per_hour)
+    found.show(Console(emoji=False), speeds, options.price_per_hour)
     if options.dry_run and options.segment not in (None, "none"):
         print("these are the recordings: their segments are found when the plan is made", file=sys.stderr)
 
@@ -63,7 +63,7 @@ def plan(options: argparse.Namespace) -> None:
 def generate(options: argparse.Namespace) -> None:
     """Units to transcripts and translations."""
     run.generate(options.out, options.to, options.checkpoint, _tasks(options), _on(options), _engine(options))
-    print_run(_store(options, options.to), Console())
+    print_run(_store(options, options.to), Console(emoji=False))
 
 
 def translate(options: argparse.Namespace) -> None:
@@ -77,18 +77,18 @@ def translate(options: argparse.Namespace) -> None:
         beam=options.beam,
     )
     run.translate(options.corpus, options.out, options.checkpoint, tasks, _on(options), _engine(options))
-    print_run(_store(options), Console())
+    print_run(_store(options), Console(emoji=False))
 
 
 def retry(options: argparse.Namespace) -> None:
     """Error rows again."""
     run.retry(options.out, _on(options))
-    print_run(_store(options), Console())
+    print_run(_store(options), Console(emoji=False))
 
 
 def show(options: argparse.Namespace) -> None:
     """What a run directory holds."""
-    show_run(_store(options), Console())
+    show_run(_store(options), Console(emoji=False))
 
 
 def export(options: argparse.Namespace) -> None:

@@ -28,6 +28,9 @@ _OTHERS = {
     b"\x1aE\xdf\xa3": "Matroska or WebM",
     b"0&\xb2u": "WMA",
     b"#!AM": "AMR",
+    b"#EXT": "a playlist (EXTM3U)",
+    b"<!DO": "a web page (DOCTYPE)",
+    b"RIFF": "RIFF without WAVE",
 }
 _MP3_KBPS = {
     # (MPEG 1, layer): kbit/s by bitrate index; MPEG 2 and 2.5 share the second table of each layer.
@@ -66,7 +69,7 @@ def identify(head: bytes) -> str:
         raise RowFault("unreadable", f"Ogg, but neither Vorbis nor Opus: {packet[:8]!r}")
     if head[:3] == b"ID3" or _mp3_frame(head, 0) is not None:
         return "MP3"
-    kind = "MPEG-4 (m4a)" if head[4:8] == b"ftyp" else _OTHERS.get(head[:4], f"a file that starts with {head[:16]!r}")
+    kind = "MPEG-4 (m4a)" if head[4:8] == b"ftyp" else _OTHERS.get(head[:4], "a file of no known kind")
     raise RowFault("unreadable", f"{kind}, not {ACCEPTED}")
 
 

@@ -22,6 +22,7 @@ from spire_ray.listing import files_below, names_in
 from spire_ray.locations import locate, patiently
 from spire_ray.manifest import Record
 from spire_ray.manifest_files import manifest_rows
+from spire_ray.parquet import open_parquet
 from spire_ray.text_corpus import read_text_corpus
 from spire_ray.utterances import planned_rows, tables_of, with_references_together
 
@@ -245,4 +246,4 @@ def _note(by_extension: Mapping[str, list[str]], tables: Iterable[str] = ()) -> 
 
 def _has_audio(fs: AbstractFileSystem, path: str) -> bool:
     with fs.open(path, "rb") as file:
-        return manifest.embedded_audio(manifest.parquet(file, path).schema_arrow) is not None
+        return manifest.embedded_audio(open_parquet(file, path).schema_arrow) is not None

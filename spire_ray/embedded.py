@@ -3,16 +3,17 @@
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.spec import AbstractFileSystem
 
-from spire_ray.errors import RowFault
+from spire_ray.errors import RowFault, UserError
 from spire_ray.fetch import Object, Piece
 from spire_ray.locations import patiently
 from spire_ray.manifest import embedded_audio
+from spire_ray.parquet import open_parquet
 
 _BATCH_ROWS = 16  # audio values in memory at a time
 _BUFFER = 4 << 20
@@ -48,7 +49,7 @@ class RowGroup:
         piece = next(waiting, None)
         at = self.first
         with _open(self.fs, self.path, self.uri) as handle:
-            file = pq.ParquetFile(handle, metadata=self.metadata, buffer_size=_BUFFER)
+            file = audio_parquet(handle, self.uri, metadata=self.metadata, buffer_size=_BUFFER)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[self.group], columns=[self.column]):
                 values = batch.column(0)
                 values = values.field("bytes") if pa.types.is_struct(values.type) else values
@@ -80,9 +81,17 @@ def row_groups(wanted: Object, fs: AbstractFileSystem, path: str) -> tuple[list[
     return groups, faults
 
 
+def audio_parquet(handle: BinaryIO, uri: str, **how: Any) -> pq.ParquetFile:
+    """An open Parquet file; `how` goes to pyarrow. RowFault `unreadable` when it is none that can be read."""
+    try:
+        return open_parquet(handle, uri, **how)
+    except UserError as fault:
+        raise RowFault("unreadable", f"{uri} is damaged: {fault}") from None
+
+
 def _footer(fs: AbstractFileSystem, path: str, uri: str) -> tuple[pq.FileMetaData, str]:
     with _open(fs, path, uri) as handle:
-        file = pq.ParquetFile(handle)
+        file = audio_parquet(handle, uri)
         column = embedded_audio(file.schema_arrow)
         if column is None:
             raise RowFault("changed_since_plan", f"{uri} has no audio bytes any more")

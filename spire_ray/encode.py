@@ -16,7 +16,7 @@ from spire_ray.codebook import assign, codebook_shape, load_codebook
 from spire_ray.codebook_card import FEATURES, read_card, refuse_other
 from spire_ray.errors import UserError
 from spire_ray.hubert import SAMPLE_RATE
-from spire_ray.hubert_weights import read_config, weights_sha256
+from spire_ray.hubert_weights import check_weights, read_config, weights_sha256
 from spire_ray.parity import BOUNDS, FIRST_S, PARITY, ParityGate
 from spire_ray.pcm import pcm_views
 from spire_ray.shard_encoder import ShardEncoder
@@ -27,12 +27,13 @@ from spire_ray.units import collapse
 def check_codebook(encoder_folder: str, codebook_path: str, layer: int) -> None:
     """UserError unless the encoder serves `layer`, and the codebook fits its features by its dimension and its card.
 
-    Of the encoder its config is read, and its weights where there is a card that names them.
+    Of the encoder its config is read, its weights' header, and its weights where there is a card that names them.
     """
     dimension = codebook_shape(Path(codebook_path))[1]
     width = read_config(Path(encoder_folder), layer).hidden_size
     if dimension != width:
         raise UserError(f"codebook {codebook_path} has dimension {dimension}, the encoder's features have {width}")
+    check_weights(Path(encoder_folder))
     card = read_card(Path(codebook_path))
     if card is None:
         return

@@ -1,5 +1,14 @@
 """The ways a run can end early, and the one way an utterance can: each has one class."""
 
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, without what a terminal takes for a command: it may come from a manifest or a model."""
+    return _CONTROL.sub(" ", text).strip()
+
 
 class UserError(Exception):
     """Bad input or settings. The command prints the message as one line and exits 2, having written nothing."""

@@ -27,8 +27,13 @@ def freeze(store: Store, key: str, settings: Mapping[str, Any], recorded: Mappin
     mark = fingerprint(asked)
     fields = {"settings": asked, "recorded": dict(recorded or {}), "fingerprint": mark}
     data = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    if not store.create(key, data.encode()):
-        refuse_other(store, key, json.loads(store.get(key))["settings"], asked)
+    try:
+        there = store.get(key)  # first: a run that is done, or refused, writes nothing
+    except FileNotFoundError:
+        if store.create(key, data.encode()):
+            return mark
+        there = store.get(key)
+    refuse_other(store, key, json.loads(there)["settings"], asked)
     return mark
 
 

@@ -79,7 +79,7 @@ class GenerateText:
         set_environment(settings)  # before transformers brings in tokenizers, which reads some of it
         from transformers import AutoTokenizer
 
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.llm)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.llm, trust_remote_code=False)
         self.tasks = tasks
         self.prompts = Prompts(
             self.tokenizer,

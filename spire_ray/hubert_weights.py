@@ -79,6 +79,18 @@ def weights_sha256(encoder: Path) -> str:
     return digest.hexdigest()
 
 
+def check_weights(folder: Path) -> None:
+    """UserError unless `folder` has a safetensors file with a whole header. Reads nothing else of it."""
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise UserError(f"{folder} has no model.safetensors; weights are read from safetensors only")
+    try:
+        with safe_open(path, framework="pt", device="cpu"):
+            pass
+    except SafetensorError as fault:
+        raise UserError(f"{path} is not a readable safetensors file: {fault}") from None
+
+
 def read_weights(folder: Path, config: HubertConfig, layer: int) -> dict[str, torch.Tensor]:
     """The float32 tensors of the convolutions and the first `layer` layers, on the CPU, under transformers' names.
 

@@ -22,6 +22,13 @@ ATTEMPTS = 5
 FIRST_WAIT_S = 0.5  # doubles each time, with up to as much again at random: about 11 s in all
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
+# fsspec also has schemes that are templates, caches, archives and repositories, and chains of them (`a://b::c://d`):
+# a manifest is not to be given any of them.
+NO_PLACES = frozenset(
+    {"reference", "filecache", "simplecache", "blockcache", "cached", "dir", "generic", "data", "zip", "tar"}
+    | {"libarchive", "git", "github", "jupyter", "jlab", "dask"}
+)
+
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 _STORAGE_PACKAGES = ("botocore", "aiobotocore", "aiohttp", "urllib3", "gcsfs", "google", "azure")
 _REFUSED_STATUS = (401, 403)
@@ -63,13 +70,13 @@ def _named_secret(options: Mapping[str, Any]) -> str | None:
 def locate(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
     """The file system of a local path or URL, and the path on it.
 
-    UserError for a scheme nothing here speaks, and for a URL with a password: it would be written to the plan.
+    UserError for what `refused_place` refuses and for a scheme nothing here speaks.
     """
     if not URL.match(uri):
         # Not through fsspec, for which `::` in a file name means a chain of file systems.
         return LocalFileSystem(), os.path.abspath(uri)
-    if match := _USERINFO.match(uri):
-        raise UserError(f"{match[1]}:...@ holds a password: credentials come from the environment, not from the URL")
+    if problem := refused_place(uri):
+        raise UserError(problem)
     try:
         # Without listings kept: from one of an hour ago fsspec would answer with old sizes and ETags.
         fs, path = fsspec.url_to_fs(uri, **{"use_listings_cache": False, **(storage_options or {})})
@@ -78,9 +85,23 @@ def locate(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[
     return fs, str(path)
 
 
+def refused_place(url: str) -> str | None:
+    """Why a URL is not read or written, None when it is. A password would be kept in the plan; it is not repeated."""
+    scheme = url.partition("://")[0].lower()
+    if scheme in NO_PLACES or "::" in url:
+        return f"nothing here reads {scheme}://" + (" in a chain (::)" if "::" in url else "")
+    if match := _USERINFO.match(url):
+        return f"{match[1]}:...@ holds a password: credentials come from the environment, not from the URL"
+    return None
+
+
 def absolute(uri: str) -> str:
-    """The same place, wherever it is opened from: a local path becomes absolute, a URL stays."""
-    return uri if URL.match(uri) else os.path.abspath(uri)
+    """The same place, wherever it is opened from: a local path becomes absolute, a URL stays. UserError as `locate`."""
+    if not URL.match(uri):
+        return os.path.abspath(uri)
+    if problem := refused_place(uri):
+        raise UserError(problem)
+    return uri
 
 
 def uri_of(fs: AbstractFileSystem, path: str) -> str:
@@ -110,7 +131,7 @@ def patiently(uri: str, call: Callable[[], T]) -> T:
         except Exception as fault:
             if isinstance(fault, OSError) and fault.errno in _GONE:
                 raise FileNotFoundError(fault.errno, fault.strerror or str(fault), uri) from None
-            if isinstance(fault, FileNotFoundError) or not _of_storage(fault):
+            if isinstance(fault, FileNotFoundError) or not of_storage(fault):
                 raise
             if _refused(fault) or attempt == ATTEMPTS - 1:
                 raise MachineFault(f"{uri}: {type(fault).__name__}: {fault}") from fault
@@ -118,7 +139,8 @@ def patiently(uri: str, call: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def _of_storage(fault: Exception) -> bool:
+def of_storage(fault: Exception) -> bool:
+    """Whether storage, or the way to it, raised this: any OSError, and what its packages raise."""
     return isinstance(fault, OSError) or type(fault).__module__.partition(".")[0] in _STORAGE_PACKAGES
 
 

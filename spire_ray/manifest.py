@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from fsspec.spec import AbstractFileSystem
 
 from spire_ray.errors import RowFault, UserError
+from spire_ray.parquet import check_plain, open_parquet
 
 # For each part the accepted names; the first one that a record has is taken. NeMo's are among them.
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -145,16 +146,8 @@ def records(file: BinaryIO, kind: str) -> Iterator[Record]:
     if kind == "jsonl":
         return _json_records(file)
     if kind == "parquet":
-        return _parquet_records(pq.ParquetFile(file))
+        return _parquet_records(open_parquet(file, "the manifest"))
     return csv_records(file, {"csv": ",", "tsv": "\t", "psv": "|"}[kind])
-
-
-def parquet(file: BinaryIO, path: str) -> pq.ParquetFile:
-    """An open Parquet file. UserError naming `path` when it is none that can be read."""
-    try:
-        return pq.ParquetFile(file)
-    except pa.ArrowInvalid as fault:
-        raise UserError(f"{path} is not a Parquet file that can be read: {fault}") from None
 
 
 def embedded_audio(schema: pa.Schema) -> str | None:
@@ -164,11 +157,16 @@ def embedded_audio(schema: pa.Schema) -> str | None:
         if index < 0:
             continue
         kind = schema.field(index).type
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            return f"{name}.bytes"
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        if pa.types.is_struct(kind) and (at := kind.get_field_index("bytes")) >= 0:
+            # Of another type, such as an extension's, reading it may run it.
+            return f"{name}.bytes" if _is_bytes(kind.field(at).type) else None
+        if _is_bytes(kind):
             return name
     return None
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def text(values: Mapping[str, Any], column: str | None) -> str | None:
@@ -272,6 +270,7 @@ def _parquet_records(file: pq.ParquetFile) -> Iterator[Record]:
     found = parts(tuple(schema.names))
     wanted = {*found.columns.values(), *(column for _, column in found.translations)}
     columns = [name for name in schema.names if name in wanted and name != (audio or "").partition(".")[0]]
+    check_plain(pa.schema([schema.field(name) for name in columns]), "the manifest")
     at = 0
     for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
         lists = [column.to_pylist() for column in batch.columns]

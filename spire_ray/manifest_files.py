@@ -13,6 +13,7 @@ from spire_ray import manifest
 from spire_ray.errors import UserError
 from spire_ray.locations import etag_of, uri_of
 from spire_ray.manifest import NAMES, Record
+from spire_ray.parquet import open_parquet
 from spire_ray.published import adapter
 from spire_ray.utterances import planned_rows
 
@@ -48,7 +49,7 @@ def manifest_rows(
     for path, kind in files:
         with manifest.opened(fs, path) as file:
             if kind == "parquet":
-                schema = manifest.parquet(file, path).schema_arrow
+                schema = open_parquet(file, path).schema_arrow
                 file.seek(0)
                 seen.names |= dict.fromkeys(schema.names)
                 seen.audio = seen.audio or "audio" in manifest.parts(tuple(schema.names)).columns

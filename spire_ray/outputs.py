@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from spire_ray.parquet import check_plain, open_parquet
 from spire_ray.store import Store
 from spire_ray.tables import TRANSCRIPTS, TRANSLATIONS, UNITS, to_parquet
 
@@ -42,8 +42,10 @@ def commit(store: Store, table: str, rows: pa.Table, shard: int, attempt: int, f
 
 
 def read_part(store: Store, key: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """One part as a table. FileNotFoundError when it is not committed."""
-    return pq.read_table(io.BytesIO(store.get(key)), columns=columns)
+    """One part as a table. FileNotFoundError when it is not committed, UserError when it is no part."""
+    file = open_parquet(io.BytesIO(store.get(key)), f"{store.url}/{key}")
+    check_plain(file.schema_arrow, f"{store.url}/{key}")
+    return file.read(columns=columns)
 
 
 def rows_that_count(

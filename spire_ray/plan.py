@@ -21,6 +21,7 @@ from spire_ray.cut import known_seconds, milliseconds
 from spire_ray.errors import UserError
 from spire_ray.frozen import FINGERPRINT, fingerprint, plain, refuse_other
 from spire_ray.locations import patiently
+from spire_ray.parquet import check_plain, open_parquet
 from spire_ray.store import Store
 from spire_ray.tables import PLAN
 
@@ -124,13 +125,16 @@ def load_plan(store: Store) -> Plan | None:
 def read_shard(store: Store, index: int) -> pa.Table:
     """The planned rows of one shard, as tables.PLAN: the part's footer and one row group are read, no more."""
     part, row_group = divmod(index, SHARDS_PER_PART)
+    where = f"{store.url}/{_part_key(part)}"
 
     def read() -> pa.Table:
         # pre_buffer asks for the row group's columns in one go: a cache between it and the storage only adds bytes.
         with store.fs.open(store.path(_part_key(part)), "rb", cache_type="none") as file:
-            return pq.ParquetFile(file, pre_buffer=True).read_row_group(row_group).cast(PLAN)
+            part_file = open_parquet(file, where, pre_buffer=True)
+            check_plain(part_file.schema_arrow, where)
+            return part_file.read_row_group(row_group).cast(PLAN)
 
-    return patiently(f"{store.url}/{_part_key(part)}", read)
+    return patiently(where, read)
 
 
 def _part_key(part: int) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from spire_ray import outputs, tables
 from spire_ray.commit import summary_row
+from spire_ray.embedded import audio_parquet
 from spire_ray.errors import MachineFault, RowFault
 from spire_ray.frozen import FINGERPRINT
 from spire_ray.locations import locate, patiently
@@ -135,7 +135,7 @@ def local_copy(recording: Mapping[str, Any], storage_options: Mapping[str, Any])
 def _embedded(fs: Any, path: str, row_index: int) -> bytes:
     """The audio bytes of a row of a Parquet file. Reads its row group as far as that row."""
     with fs.open(path, "rb", block_size=4 << 20) as handle:
-        file = pq.ParquetFile(handle)
+        file = audio_parquet(handle, path)
         column = embedded_audio(file.schema_arrow)
         first = 0
         for group in range(file.num_row_groups):

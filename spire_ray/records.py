@@ -49,13 +49,30 @@ def plan_of(store: Store) -> Plan:
 
 
 def write_records(driver: Driver, store: Store) -> None:
-    """Put runs/ID.json, then run.json and README.md from all that lies there."""
-    store.create(f"runs/{driver.id}.json", _json(driver.record()))
+    """Put runs/ID.json if this driver did something, README.md and run.json unless they tell of all that lies there.
+
+    run.json last: where it is of now, README.md is too. A driver that died before them leaves them to the next.
+    """
+    if driver.stages:
+        store.create(f"runs/{driver.id}.json", _json(driver.record()))
     if driver.was_stopped or load_plan(units_run(store)) is None:
         return  # a machine that is being taken away gives seconds, and counting opens every part
+    if not driver.stages and not _are_stale(store):
+        return
     summary = summarise(store)
-    store.replace("run.json", _json(summary))
     store.replace("README.md", card(summary).encode())
+    store.replace("run.json", _json(summary))
+
+
+def _are_stale(store: Store) -> bool:
+    parts = _parts(store)
+    told = load_json(store, "run.json")
+    return any(parts.values()) and (told is None or told.get("parts") != parts)
+
+
+def _parts(store: Store) -> dict[str, int]:
+    """How many parts each table has, retries among them."""
+    return {table: sum(name != outputs.SUCCESS for name in store.find(table)) for table in outputs.SCHEMAS}
 
 
 def _json(value: dict[str, Any]) -> bytes:
@@ -80,6 +97,7 @@ def summarise(store: Store) -> dict[str, Any]:
         "units": {"settings": load_json(store, "units.json"), **_speed(runs, "units"), **_encoders(runs)},
         "text": {"settings": load_json(store, "text.json"), **_with_cache_figures(_speed(runs, "text"))},
         "drivers": len(runs),
+        "parts": _parts(store),
     }
 
 

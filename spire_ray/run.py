@@ -87,7 +87,9 @@ def plan(corpus: str, out: str, audio: AudioOptions, on: DriverOptions = HERE) -
 
 def survey(corpus: str, out: str, audio: AudioOptions, on: DriverOptions = HERE) -> Survey:
     """What the plan of CORPUS would be, written nowhere; with --segment, of the recordings before they are cut."""
-    with _driver("plan", out, on) as (driver, store):
+    store = Store(out, on.storage_options)
+    store.check_writable()
+    with Driver("plan", on.address, str(on.part)) as driver:
         asked_for(store, corpus, audio)
         rows = rows_of(driver, store, corpus, audio)
         return Survey.of(cut(rows, shard_minutes(driver, audio)), audio.max_seconds)
@@ -179,9 +181,11 @@ def _driver(
             engine.check_fits(driver.cluster.gpus)
         try:
             yield driver, store
-        finally:
+        except BaseException:
             if driver.stages:
                 write_records(driver, store)
+            raise
+        write_records(driver, store)
 
 
 def _resolve(store: Store, checkpoint: str, need: Collection[Part]) -> Checkpoint:

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from spire_ray import outputs
+from spire_ray.errors import one_line
 from spire_ray.plan import read_shard
 from spire_ray.records import load_json, summarise, units_run
 from spire_ray.store import Store
@@ -53,7 +54,7 @@ def _print_summary(summary: dict[str, Any], console: Console) -> None:
             soft_wrap=True,
         )
     for fault in summary["faults"][:FAULTS]:
-        console.print(f"  {escape(fault)}", soft_wrap=True)
+        console.print(f"  {escape(one_line(fault))}", soft_wrap=True)
 
 
 def _print_rows(store: Store, console: Console) -> None:
@@ -88,6 +89,6 @@ def _rows(store: Store, table: str) -> dict[str, list[dict[str, Any]]]:
 
 def _print_text(console: Console, name: str, text: object) -> None:
     if text is not None:
-        shown = str(text)
+        shown = one_line(str(text))
         shown = shown if len(shown) <= MAX_CHARS else f"{shown[: MAX_CHARS - 1]}…"
         console.print(f"  {name}: {escape(shown)}", soft_wrap=True)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from spire_ray.cut import known_seconds
 from spire_ray.errors import UserError
+from spire_ray.parquet import check_plain, open_parquet
 from spire_ray.plan import Counts
 from spire_ray.records import load_json
 from spire_ray.store import Store
@@ -139,6 +139,7 @@ def _planned_shards(store: Store) -> Iterable[pa.Table]:
     columns = ["audio_uri", "start_s", "end_s", "duration_s", "byte_size", "error"]
     for name in store.find("plan"):
         with store.fs.open(store.path(f"plan/{name}"), "rb") as handle:
-            file: Any = pq.ParquetFile(handle)
+            file: Any = open_parquet(handle, f"{store.url}/plan/{name}")
+            check_plain(file.schema_arrow, f"{store.url}/plan/{name}")
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=columns)

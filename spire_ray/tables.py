@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spire_ray.errors import one_line
+
 REASONS = (
     "bad_manifest_row",
     "missing",
@@ -112,8 +114,8 @@ def error(reason: str, detail: str = "") -> str:
     """`reason: detail` on one line of at most 300 characters. ValueError for a reason outside REASONS."""
     if reason not in REASONS:
         raise ValueError(f"{reason!r} is not one of the reasons of tables.REASONS")
-    one_line = " ".join(detail.split())
-    return f"{reason}: {one_line}"[:MAX_ERROR_CHARS] if one_line else reason
+    line = one_line(detail)
+    return f"{reason}: {line}"[:MAX_ERROR_CHARS] if line else reason
 
 
 def reason_of(message: str) -> str:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from spire_ray import manifest, tables
 from spire_ray.errors import RowFault, UserError
 from spire_ray.locations import locate, patiently
+from spire_ray.parquet import open_parquet
 from spire_ray.utterances import bad_row, checked_id, tables_of
 
 
@@ -37,7 +38,7 @@ def read_text_corpus(
     def read() -> pa.Table:
         with manifest.opened(fs, path) as file:
             if kind == "parquet":
-                manifest.parquet(file, path)
+                open_parquet(file, path)
                 file.seek(0)
             rows = _text_rows(list(manifest.records(file, kind)), source_language, target_language)
             return pa.concat_tables(tables_of(rows, corpus))

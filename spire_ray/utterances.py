@@ -13,7 +13,7 @@ from fsspec.spec import AbstractFileSystem
 
 from spire_ray import manifest, tables
 from spire_ray.errors import RowFault, UserError
-from spire_ray.locations import URL, uri_of
+from spire_ray.locations import URL, refused_place, uri_of
 
 PLANNED = pa.schema([field for field in tables.PLAN if field.name != "shard"])
 MAX_ID_BYTES = 512
@@ -84,8 +84,8 @@ def _audio_place(values: Mapping[str, Any], column: str | None, base: str, fs: A
     if "\0" in path:
         raise RowFault("bad_manifest_row", f"{column} holds a NUL")
     if match := URL.match(path):
-        if not _spoken(match[0][:-3]):
-            raise RowFault("bad_manifest_row", f"{column}: nothing here reads {match[0]}")
+        if problem := refused_place(path) or _unspoken(match[0][:-3]):
+            raise RowFault("bad_manifest_row", f"{column}: {problem}")
         root = f"{uri_of(fs, base)}/"
         return {"audio_uri": path, "utterance_id": path.removeprefix(root)}
     if path.startswith("/"):
@@ -96,14 +96,14 @@ def _audio_place(values: Mapping[str, Any], column: str | None, base: str, fs: A
 
 
 @functools.cache
-def _spoken(scheme: str) -> bool:
+def _unspoken(scheme: str) -> str | None:
     try:
         fsspec.get_filesystem_class(scheme)
     except ValueError:
-        return False
+        return f"nothing here reads {scheme}://"
     except ImportError as fault:
         raise UserError(f"{scheme}:// in the manifest: {fault}") from None
-    return True
+    return None
 
 
 def _span(values: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[float | None, float | None, float | None]:

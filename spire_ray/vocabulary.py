@@ -12,7 +12,13 @@ def check_vocabulary(checkpoint: Checkpoint, clusters: int | None) -> None:
     """UserError unless the checkpoint's tokenizer has a token for each unit of a codebook of `clusters`."""
     from transformers import AutoTokenizer
 
-    check_tokenizer(checkpoint, AutoTokenizer.from_pretrained(_llm_folder(checkpoint)), clusters)
+    folder = _llm_folder(checkpoint)
+    try:
+        # Explicitly: else transformers asks whoever sits at the terminal whether to run a tokenizer's own code.
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError) as fault:
+        raise UserError(f"the tokenizer of {checkpoint.name} cannot be read: {fault}") from None
+    check_tokenizer(checkpoint, tokenizer, clusters)
 
 
 def check_tokenizer(checkpoint: Checkpoint, tokenizer: Any, num_units: int | None = None) -> int:

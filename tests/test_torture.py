@@ -1,0 +1,63 @@
+"""`make torture`: real runs with real Ray, killed at seeded random moments, again and again. Not part of `make test`.
+
+A short form of it is: test_interruption.py kills one run of each kind, test_crash_points.py simulates every death.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import checker
+from test_interruption import SHARDS, long_corpus, parts, start
+
+__all__ = ["long_corpus"]  # a fixture
+pytestmark = pytest.mark.torture
+SLOWEST_S = 120.0
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    said = process.communicate(timeout=900)[1]
+    assert process.returncode == 0, said
+    return said
+
+
+def test_a_run_that_is_killed_again_and_again(long_corpus: Path, bundle: Path, tmp_path: Path) -> None:
+    chance = random.Random(int(os.environ.get("TORTURE_SEED", "0")))
+    began = time.monotonic()
+    finish(start(long_corpus, tmp_path / "clean", bundle))
+    usual = min(time.monotonic() - began, SLOWEST_S)
+    clean = parts(tmp_path / "clean")
+    assert len(clean) == SHARDS
+
+    out = tmp_path / "out"
+    kills = finished = committed = 0
+    while kills < int(os.environ.get("TORTURE_KILLS", "3")):
+        process = start(long_corpus, out, bundle)
+        after = chance.uniform(0.1, 1.0) * usual
+        try:
+            process.wait(after)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # the driver with everything it started
+            process.communicate()
+            kills += 1
+            there = parts(out)
+            assert there.items() <= clean.items()
+            assert len(there) >= committed, "a committed part is gone"
+            committed = len(there)
+            print(f"kill {kills} after {after:.0f} s: {committed} of {SHARDS} shards", flush=True)
+            continue
+        finish(process)
+        assert parts(out) == clean
+        assert checker.main([str(out)]) == 0
+        finished, committed = finished + 1, 0
+        shutil.rmtree(out)
+    finish(start(long_corpus, out, bundle))
+    assert parts(out) == clean
+    assert checker.main([str(out)]) == 0
+    print(f"{kills} kills, {finished + 1} runs finished, all whole")
