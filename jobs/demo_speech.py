@@ -95,7 +95,16 @@ def _write_clip(folder: Path, clip: Clip) -> str:
 
 
 def debian_prompts(scratch: Path, clips: int) -> list[Clip]:
-    """Prompts that are whole sentences of 2-12 s, taken evenly over the sorted script. Installs nothing, needs no root.
+    """Prompts that are whole sentences of 2-12 s, taken evenly over the sorted script. SourceUnavailable as below."""
+    sounds, script = debian_sounds(scratch)
+    chosen = _choose(script, sounds)
+    step = max(1.0, len(chosen) / clips)
+    evenly = [chosen[int(i * step)] for i in range(min(clips, len(chosen)))]
+    return [Clip(name.replace("/", "-"), text, decode_g722(path)) for name, text, path in evenly]
+
+
+def debian_sounds(scratch: Path) -> tuple[Path, str]:
+    """The folder of prompts and their script, a line `name: text` each. Installs nothing, needs no root.
 
     SourceUnavailable when there is no apt or it cannot download.
     """
@@ -110,11 +119,7 @@ def debian_prompts(scratch: Path, clips: int) -> list[Clip]:
     for package in sorted(scratch.glob("*.deb")):
         _run(["dpkg", "-x", str(package), "unpacked"], scratch)
     root = scratch / "unpacked"
-    script = gzip.decompress((root / DEBIAN_SCRIPT).read_bytes()).decode()
-    chosen = _choose(script, root / DEBIAN_SOUNDS)
-    step = max(1.0, len(chosen) / clips)
-    evenly = [chosen[int(i * step)] for i in range(min(clips, len(chosen)))]
-    return [Clip(name.replace("/", "-"), text, _decode_g722(path)) for name, text, path in evenly]
+    return root / DEBIAN_SOUNDS, gzip.decompress((root / DEBIAN_SCRIPT).read_bytes()).decode()
 
 
 def _choose(script: str, sounds: Path) -> list[tuple[str, str, Path]]:
@@ -130,7 +135,8 @@ def _choose(script: str, sounds: Path) -> list[tuple[str, str, Path]]:
     return list(chosen.values())
 
 
-def _decode_g722(path: Path) -> NDArray[np.int16]:
+def decode_g722(path: Path) -> NDArray[np.int16]:
+    """A headerless G.722 file as samples at 16 kHz."""
     with av.open(str(path), format="g722") as container:
         frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
     return np.concatenate(frames).astype(np.int16)

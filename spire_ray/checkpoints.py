@@ -43,11 +43,17 @@ NAMED = {
 }
 
 
+# The miniature that lies in the package: a bundle folder with trained weights, made by jobs/tiny.
+TINY = "tiny"
+TINY_FOLDER = Path(__file__).parent / "tiny"
+NAMES = (*NAMED, TINY)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What generates and what it needs; see `resolve`."""
 
-    name: str  # as the user gave it: a name of NAMED or a folder
+    name: str  # as the user gave it: one of NAMES or a folder
     llm: Path | None  # transformers folder; None when not asked for
     encoder: Path | None  # transformers folder; None when not asked for or without speech
     codebook: Path | None  # safetensors; None when not asked for or without speech
@@ -67,9 +73,11 @@ def resolve(name_or_folder: str, *, need: Collection[Part] = PARTS, revision: st
     """
     if name_or_folder in NAMED:
         return _named(name_or_folder, need, revision)
+    if name_or_folder == TINY:
+        return _bundle(TINY, TINY_FOLDER, need)
     folder = Path(name_or_folder).expanduser().absolute()  # workers have folders of their own
     if not folder.is_dir():
-        raise UserError(f"{name_or_folder!r} is neither a folder nor one of the checkpoints {', '.join(NAMED)}")
+        raise UserError(f"{name_or_folder!r} is neither a folder nor one of the checkpoints {', '.join(NAMES)}")
     if (folder / "spire.json").is_file():
         return _bundle(str(folder), folder, need)
     if (folder / "config.json").is_file():

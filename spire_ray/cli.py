@@ -169,7 +169,7 @@ def _corpus_and_out(one: argparse.ArgumentParser) -> None:
 
 def _text_options(one: argparse.ArgumentParser, languages_required: bool = False) -> None:
     group = one.add_argument_group("text")
-    group.add_argument("--checkpoint", required=True, metavar="NAME", help="SpireFull, SpireBase, …, or a folder")
+    group.add_argument("--checkpoint", required=True, metavar="NAME", help="SpireFull, SpireBase, …, tiny, or a folder")
     none = "" if languages_required else "; without it transcripts only"
     group.add_argument(
         "--languages",

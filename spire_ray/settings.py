@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spire_ray.checkpoints import LLM, NAMED, Checkpoint, resolve
+from spire_ray.checkpoints import LLM, NAMED, NAMES, Checkpoint, resolve
 from spire_ray.codebook import codebook_shape, load_codebook
 from spire_ray.engine import EngineSettings
 from spire_ray.errors import UserError
@@ -153,7 +153,7 @@ class Generation:
         examples = [[*pair, *examples] for pair, examples in sorted(tasks.examples.items())]
         return {
             **source,
-            "checkpoint": self.checkpoint.name if self.checkpoint.name in NAMED else "a folder",
+            "checkpoint": self.checkpoint.name if self.checkpoint.name in NAMES else "a folder",
             "revision": self.checkpoint.revision,
             "prompt_style": self.checkpoint.prompt_style,
             "dtype": self.dtype,

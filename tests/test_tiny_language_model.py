@@ -144,7 +144,7 @@ def test_noise_keeps_units_collapsed() -> None:
 def test_utterances_are_read_from_tokenised_corpora(tmp_path: Path, sentences: list[Sentence]) -> None:
     for table in ("plan", "units"):
         (tmp_path / table).mkdir()
-    plan = {"utterance_id": ["a", "b", "c"], "text": [each.english for each in sentences[:3]]}
+    plan = {"utterance_id": ["a", "b", "c"], "reference": [each.english for each in sentences[:3]]}
     pq.write_table(pa.table(plan), tmp_path / "plan" / "part-00000.parquet")
     units = {"utterance_id": ["c", "a", "b"], "units": [[1, 2], [3, 4, 5], None]}
     pq.write_table(pa.table(units), tmp_path / "units" / "part-00000.parquet")

@@ -13,14 +13,16 @@ sys.path.append(str(Path(__file__).parents[1] / "jobs" / "tiny"))
 import corpus
 import mix
 from encoder import greedy, save
-from encoder_batches import LETTERS, batch, clean_batches, read_manifest, spoken
+from encoder_batches import batch, clean_batches, read_manifest
 from encoder_network import LAYER, Network, mel_bands
 from human_speech import OUTSIDE, join, spoken_words
+from letters import LETTERS, spoken
 from perturb import RATE, perturb
 from phones import SOUNDS, UNKNOWN, frame_labels
-from sentences import draw
+from sentences import LANGUAGES, draw
 from voices import KOKORO_ACCEPTANCE, KOKORO_DEV, KOKORO_TRAIN, Speech
 
+from corpora import rows_of
 from spire_ray.hubert import Encoder
 
 
@@ -178,7 +180,9 @@ def test_the_mix_goes_on_where_it_ended_and_has_every_reference(
         heard, again = (soundfile.read(tmp_path / name / row["audio"], dtype="int16")[0] for name in ("whole", "parts"))
         assert heard.tobytes() == again.tobytes()
         assert len(heard) == round(row["duration"] * RATE)
-        assert len(row["references"]) >= 1
+    planned = rows_of(tmp_path / "whole" / "manifest.jsonl")
+    assert {row["reference"] for row in planned} == {row["text"] for row in rows}
+    assert all(row["error"] is None and len(row["references"]) == len(LANGUAGES) for row in planned)
 
 
 def test_a_line_that_is_being_written_is_not_read(tmp_path: Path) -> None:

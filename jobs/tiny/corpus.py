@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from sentences import Sentence, draw
+from sentences import Sentence, draw, references
 from voices import SAMPLE_RATE, Speech, kokoro, speaker
 
 SEEDS = {"flite": 1, "festival": 2, "espeak": 3, "hibari": 4, "piper": 5, "kokoro": 6}
@@ -74,7 +74,7 @@ def write(folder: Path, number: int, voice: str, sentence: Sentence, speech: Spe
         "duration": len(speech.samples) / SAMPLE_RATE,
         "text": sentence.english,
         "speaker": voice,
-        "references": sentence.translations,
+        "references": references(sentence),
         "frame": sentence.frame,
         "phones": speech.phones,
     }

@@ -20,8 +20,9 @@ from typing import Any
 
 import jiwer
 import torch
-from encoder_batches import LETTERS, Batch, ahead, batches, clean_batches
+from encoder_batches import Batch, ahead, batches, clean_batches
 from encoder_network import LAYER, Network
+from letters import LETTERS
 from torch.nn import functional
 from transformers import Wav2Vec2FeatureExtractor
 

@@ -3,7 +3,6 @@
 import json
 import queue
 import threading
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import soundfile
 import torch
+from letters import LETTERS, spoken
 from numpy.typing import NDArray
 from perturb import perturb
 from phones import UNKNOWN, frame_labels
 
 from spire_ray.hubert import normalise, num_frames
 
-LETTERS = "_ 'abcdefghijklmnopqrstuvwxyz"  # "_" is CTC's blank
 SHARES = {"kokoro": 45, "flite": 15, "hibari": 12, "festival": 10, "espeak": 10, "piper": 8}  # of the utterances
 BATCH_S = 16.0
 DRAWN_AT_ONCE = 800  # utterances that are sorted by length and cut into batches
@@ -34,12 +33,6 @@ class Batch(NamedTuple):
     counts: torch.Tensor  # int64 [B], letters of each
     sounds: torch.Tensor  # int64 [B, T], indices of phones.SOUNDS or UNKNOWN
     texts: list[str]
-
-
-def spoken(text: str) -> str:
-    """A transcript in LETTERS: lower case, without accents and punctuation, hyphens as spaces."""
-    plain = unicodedata.normalize("NFD", text.lower().replace("-", " ").replace("’", "'"))
-    return " ".join("".join(letter for letter in plain if letter in LETTERS[1:]).split())
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import torch
-from encoder_batches import LETTERS
+from letters import LETTERS
 from phones import SOUNDS
 from torch import nn
 from torch.nn import functional

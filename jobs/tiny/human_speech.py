@@ -4,28 +4,25 @@
 
 It has the prompts of one word each ("seventeen", "March", "o'clock") and sentences of the held-out split whose every
 word is such a prompt, joined as a telephone exchange joins them ("six thousand four hundred twenty"). Fetched, not
-committed (CC-BY-SA-3.0); an independent reader is jobs/demo_speech.py, whose whole sentences are outside the domain.
+committed (CC-BY-SA-3.0), by jobs/demo_speech.py, whose whole sentences are outside the domain.
 """
 
 import argparse
-import gzip
 import json
 import re
-import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-import av
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 from sentences import draw
 
+sys.path.append(str(Path(__file__).parents[1]))
+from demo_speech import debian_sounds, decode_g722
+
 RATE = 16_000
-VERSION = "1.6.1-1"
-PACKAGES = ("asterisk-core-sounds-en-g722", "asterisk-core-sounds-en")
-SOUNDS = "usr/share/asterisk/sounds/en_US_f_Allison"
-SCRIPT = "usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz"
 # Of the folder of digits, what the domain has no sentences about.
 OUTSIDE = re.compile(r"star|pound|minus|.*illion.*|today|tomorrow|yesterday|.*day|[AP]\.M\.|at|oh|.*\dth")
 MISSPELT = {"fourtieth": "fortieth"}
@@ -34,17 +31,16 @@ SEED = 40
 
 
 def fetch(scratch: Path) -> dict[str, NDArray[np.int16]]:
-    """Each word of the domain that is a prompt (lower case, as the script spells it), and its samples at 16 kHz."""
-    command = ["apt-get", "download", "--quiet", *(f"{package}={VERSION}" for package in PACKAGES)]
-    subprocess.run(command, cwd=scratch, check=True, capture_output=True)
-    for package in sorted(scratch.glob("*.deb")):
-        subprocess.run(["dpkg", "-x", package.name, "unpacked"], cwd=scratch, check=True)
-    root = scratch / "unpacked"
+    """Each word of the domain that is a prompt (lower case, as the script spells it), and its samples at 16 kHz.
+
+    demo_speech.SourceUnavailable when they cannot be fetched.
+    """
+    sounds, script = debian_sounds(scratch)
     words = {}
-    for line in gzip.decompress((root / SCRIPT).read_bytes()).decode().splitlines():
+    for line in script.splitlines():
         name, _, text = line.partition(": ")
-        if name.startswith("digits/") and not OUTSIDE.fullmatch(text) and (root / SOUNDS / f"{name}.g722").exists():
-            words[MISSPELT.get(text, text).lower()] = _decode(root / SOUNDS / f"{name}.g722")
+        if name.startswith("digits/") and not OUTSIDE.fullmatch(text) and (sounds / f"{name}.g722").exists():
+            words[MISSPELT.get(text, text).lower()] = decode_g722(sounds / f"{name}.g722")
     return words
 
 
@@ -72,7 +68,7 @@ def spoken_words(text: str) -> list[str]:
 
 
 def write(folder: Path, count: int) -> Path:
-    """Fetch, write the clips and the manifest under `folder`, return the manifest."""
+    """Fetch, write the clips and the manifest under `folder`, return the manifest. SourceUnavailable as `fetch`."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         words = fetch(Path(scratch))
@@ -94,12 +90,6 @@ def _trimmed(samples: NDArray[np.int16]) -> NDArray[np.int16]:
     level = np.abs(samples[: len(samples) // 320 * 320].astype(np.float32)).reshape(-1, 320).mean(axis=1)
     loud = np.flatnonzero(level > level.max() / 100)
     return samples[loud[0] * 320 : (loud[-1] + 1) * 320]
-
-
-def _decode(path: Path) -> NDArray[np.int16]:
-    with av.open(str(path), format="g722") as container:
-        frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
-    return np.concatenate(frames).astype(np.int16)
 
 
 def main() -> None:

@@ -34,8 +34,8 @@ def read_utterances(folders: Sequence[Path]) -> list[Utterance]:
     """The utterances of outputs of `spire-ray tokenize`, in their order; those with an error are left out."""
     found = []
     for folder in sorted(folders):
-        plan = pq.read_table(folder / "plan", columns=["utterance_id", "text"]).to_pydict()
-        texts = dict(zip(plan["utterance_id"], plan["text"], strict=True))
+        plan = pq.read_table(folder / "plan", columns=["utterance_id", "reference"]).to_pydict()
+        texts = dict(zip(plan["utterance_id"], plan["reference"], strict=True))
         table = pq.read_table(folder / "units", columns=["utterance_id", "units"])
         for name, units in zip(table["utterance_id"].to_pylist(), table["units"].to_pylist(), strict=True):
             if units:

@@ -24,6 +24,7 @@ import soundfile
 from encoder_batches import SHARES, read_manifest
 from parse import parse
 from perturb import RATE, perturb
+from sentences import references
 
 CLEAN_OF = 4
 SEED = 30
@@ -69,7 +70,7 @@ def _heard(row: dict[str, Any], folder: Path, number: int) -> dict[str, Any]:
         "duration": len(heard) / RATE,
         "text": row["text"],
         "speaker": row["speaker"],
-        "references": parse(row["text"]).translations,
+        "references": references(parse(row["text"])),
     }
 
 

@@ -75,6 +75,11 @@ def sentence_of(key: str, values: Mapping[str, Value]) -> Sentence:
     return Sentence(realise(english.GRAMMAR, key, values), translations, FRAMES[key].kind, key)
 
 
+def references(sentence: Sentence) -> list[dict[str, str]]:
+    """The translations of a sentence as a manifest has them: {language, text}."""
+    return [{"language": code, "text": text} for code, text in sentence.translations.items()]
+
+
 def realise(grammar: Grammar, key: str, values: Mapping[str, Value]) -> str:
     """The sentence of a frame in one language."""
     return grammar.begin(SLOT.sub(lambda slot: grammar.say(values[slot[1]], slot[2] or ""), grammar.frames[key]))
