@@ -6,6 +6,7 @@ text        the generation actor against vLLM's own LLM.generate, and ten tasks 
 units       speech to units: the usual ways, the packed encoder, and the whole `spire-ray tokenize`
 codebook    k-means against scikit-learn's, on real speech: how good, how fast, and what an iteration costs
 plan        a synthetic manifest of many utterances to a plan: seconds, memory
+segment     hours of real speech in one file to pieces, by pauses and by length: seconds, memory
 resume      a run of 10^5 shards, half done: how long until its first new shard, what the driver holds
 """
 
@@ -22,9 +23,9 @@ import benchmark_overhead
 import benchmark_plan
 import benchmark_read
 import benchmark_resume
+import benchmark_segment
 import benchmark_text
 import benchmark_units
-from spire_ray.store import Store
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -62,11 +63,18 @@ def main() -> int:
     _file_options(one)
     one.set_defaults(measure=_plan)
 
+    one = measurements.add_parser("segment", help="a long recording to pieces, as --segment does")
+    one.add_argument("--hours", type=float, default=benchmark_segment.HOURS, help="of speech (%(default)g)")
+    _file_options(one)
+    one.set_defaults(measure=_segment)
+
     one = measurements.add_parser("resume", help="a run of many shards, half done: its first new shard, its driver")
     one.add_argument(
         "--shards", type=int, default=benchmark_resume.SHARDS, metavar="N", help="of the run (%(default)s)"
     )
-    one.add_argument("--out", metavar="URL", help="an empty place for the run, in object storage for instance")
+    where = one.add_mutually_exclusive_group()
+    where.add_argument("--out", metavar="URL", help="an empty place for the run, in object storage for instance")
+    where.add_argument("--s3", action="store_true", help="start an S3 server on this machine and put the run there")
     _file_options(one)
     one.set_defaults(measure=_resume)
 
@@ -162,15 +170,20 @@ def _plan(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], in
     return report, 0
 
 
-def _resume(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
-    from bundle import make_bundle
+def _segment(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    report = benchmark_segment.measure(options.hours, folder)
+    _print_machine(report)
+    print()
+    _print_table(report["rows"], benchmark_segment.COLUMNS)
+    return report, 0
 
-    store = Store(options.out or str(folder / "out"))
-    (folder / "corpus").mkdir()
-    benchmark_resume.prepare(store, folder / "corpus", options.shards, options.shards // 2)
-    report = benchmark_resume.measure(store, folder / "corpus", make_bundle(folder / "random"))
-    for name, value in report.items():
-        print(f"{name.replace('_', ' ')}: {value}")
+
+def _resume(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], int]:
+    # The run takes minutes to make and stays in a --work-dir.
+    report = benchmark_resume.resumed(options.work_dir or folder, options.out, options.s3, options.shards)
+    _print_machine(report)
+    for name in benchmark_resume.FIGURES:
+        print(f"{name.replace('_', ' ')}: {report[name]}")
     return report, 0
 
 

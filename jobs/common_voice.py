@@ -1,8 +1,8 @@
 """Common Voice, English, to units, transcripts and translations, with its sentences as references.
 
 How many hours depends on the release (release 25: 28,377 validated hours in all languages); SPIRE has 800 hours with
-transcripts and 1,700 with translations by a model. Mozilla gives it under CC0, which could not be looked up for this
-file: the release says it. A language of a release, unpacked, is as it must be:
+transcripts and 1,700 with translations by a model. CC0; Mozilla's platform, where releases are fetched, asks not to
+host copies of them (see commonvoice.mozilla.org). A language of a release, unpacked, is as it must be:
 
     cv-corpus-4-2019-12-10/en/test.tsv                      client_id, path, sentence, ...
     cv-corpus-4-2019-12-10/en/clips/common_voice_en_1.mp3
@@ -17,8 +17,7 @@ import sys
 
 from spire_ray.cli import main
 
-CHECKPOINT = "SpireFull"
-LANGUAGES = ["de", "fr"]
+SETTINGS = ["--checkpoint", "SpireFull", "--languages", "de", "fr"]
 SPLIT = "test"  # dev, train, validated
 
 
@@ -30,6 +29,4 @@ def corpus(folder: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    folder, out, *options = sys.argv[1:]
-    settings = ["--checkpoint", CHECKPOINT, "--languages", *LANGUAGES]
-    sys.exit(main(["speech-to-text", corpus(folder), out, *settings, *options]))
+    sys.exit(main(["speech-to-text", corpus(sys.argv[1]), sys.argv[2], *SETTINGS, *sys.argv[3:]]))

@@ -17,8 +17,7 @@ import sys
 
 from spire_ray.cli import main
 
-CHECKPOINT = "SpireFull"
-LANGUAGES = ["de", "zh"]
+SETTINGS = ["--checkpoint", "SpireFull", "--languages", "de", "zh"]
 TABLES = "{de,zh-CN}"  # of more: sv-SE, tr, fa, mn, cy, ca, sl, et, id, ar, ta, lv, ja; of one: de
 SPLIT = "test"  # dev, train
 
@@ -31,6 +30,4 @@ def corpus(folder: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    folder, out, *options = sys.argv[1:]
-    settings = ["--checkpoint", CHECKPOINT, "--languages", *LANGUAGES]
-    sys.exit(main(["speech-to-text", corpus(folder), out, *settings, *options]))
+    sys.exit(main(["speech-to-text", corpus(sys.argv[1]), sys.argv[2], *SETTINGS, *sys.argv[3:]]))

@@ -1,8 +1,8 @@
 """GigaSpeech to units, transcripts and translations, with its transcripts as references.
 
 10,000 transcribed hours of audiobooks, podcasts and YouTube (arXiv 2106.06909, github.com/SpeechColab/GigaSpeech),
-given out on request and under terms that could not be looked up for this file: read them first. SPIRE has 9,900 hours
-of it. Downloaded it is as it must be:
+given out on request and for non-commercial research and education alone: see the terms on the corpus's page
+(huggingface.co/datasets/speechcolab/gigaspeech). SPIRE has 9,900 hours of it. Downloaded it is as it must be:
 
     GigaSpeech/GigaSpeech.json                              recordings and their segments
     GigaSpeech/audio/podcast/P0001/POD0000000018.opus
@@ -22,8 +22,7 @@ from spire_ray.cli import main
 from spire_ray.gigaspeech import FILE, records
 from spire_ray.locations import locate
 
-CHECKPOINT = "SpireFull"
-LANGUAGES = ["de", "fr"]
+SETTINGS = ["--checkpoint", "SpireFull", "--languages", "de", "fr"]
 SUBSET = "TEST"  # DEV, XS, S, M, L, XL; "" for all that is there
 
 
@@ -45,6 +44,4 @@ def corpus(folder: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    folder, out, *options = sys.argv[1:]
-    settings = ["--checkpoint", CHECKPOINT, "--languages", *LANGUAGES]
-    sys.exit(main(["speech-to-text", corpus(folder), out, *settings, *options]))
+    sys.exit(main(["speech-to-text", corpus(sys.argv[1]), sys.argv[2], *SETTINGS, *sys.argv[3:]]))

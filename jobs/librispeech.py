@@ -15,8 +15,7 @@ import sys
 
 from spire_ray.cli import main
 
-CHECKPOINT = "SpireFull"
-LANGUAGES = ["de", "fr"]
+SETTINGS = ["--checkpoint", "SpireFull", "--languages", "de", "fr"]
 SPLIT = "test-clean"  # test-other, dev-clean, dev-other, train-clean-100, train-clean-360, train-other-500
 
 
@@ -28,6 +27,4 @@ def corpus(folder: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    folder, out, *options = sys.argv[1:]
-    settings = ["--checkpoint", CHECKPOINT, "--languages", *LANGUAGES]
-    sys.exit(main(["speech-to-text", corpus(folder), out, *settings, *options]))
+    sys.exit(main(["speech-to-text", corpus(sys.argv[1]), sys.argv[2], *SETTINGS, *sys.argv[3:]]))

@@ -1,7 +1,7 @@
 """SPGISpeech to units, transcripts and translations, with its transcripts as references.
 
-5,000 hours of earnings calls (arXiv 2104.02014), to be asked for at Kensho and under its terms, which could not be
-looked up for this file: read them first. SPIRE has 5,100 hours of it. Unpacked it is as it must be:
+5,000 hours of earnings calls (arXiv 2104.02014), for academic research, to be asked for at Kensho: see its terms
+(huggingface.co/datasets/kensho/spgispeech). SPIRE has 5,100 hours of it. Unpacked it is as it must be:
 
     spgispeech/val.csv                                      wav_filename|wav_filesize|transcript
     spgispeech/val/<call>/<n>.wav                           or spgispeech/val below val.csv
@@ -16,8 +16,7 @@ import sys
 
 from spire_ray.cli import main
 
-CHECKPOINT = "SpireFull"
-LANGUAGES = ["de", "fr"]
+SETTINGS = ["--checkpoint", "SpireFull", "--languages", "de", "fr"]
 SPLIT = "val"  # train
 
 
@@ -29,6 +28,4 @@ def corpus(folder: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    folder, out, *options = sys.argv[1:]
-    settings = ["--checkpoint", CHECKPOINT, "--languages", *LANGUAGES]
-    sys.exit(main(["speech-to-text", corpus(folder), out, *settings, *options]))
+    sys.exit(main(["speech-to-text", corpus(sys.argv[1]), sys.argv[2], *SETTINGS, *sys.argv[3:]]))

@@ -43,6 +43,7 @@ _MP3_KBPS = {
 }
 _MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _MP3_MAX_JUNK = 65_536
+MAX_MP3_BYTES = 2 << 30  # it is taken into memory
 
 Data = bytes | mmap.mmap  # a whole file, in memory or mapped
 
@@ -81,6 +82,8 @@ def inspect(data: Data) -> Container:
     if name == "OGG":
         return Container(name, data, _ogg_cut(data))
     if name == "MP3":
+        if len(data) > MAX_MP3_BYTES:
+            raise RowFault("too_large", f"{len(data)} bytes of MP3, at most {MAX_MP3_BYTES} are read")
         return _mp3(data[:])
     return Container(name, data, "")
 

@@ -73,7 +73,7 @@ def read_corpus(
 def open_corpus(
     corpus: str, *, source_language: str = "en", storage_options: Mapping[str, Any] | None = None
 ) -> Corpus:
-    """Everything in `corpus` as rows of PLANNED (tables.PLAN without `shard`), unsorted, up to 65,536 in a table.
+    """Everything in `corpus` as rows of PLANNED (tables.PLAN without `shard`), unsorted, up to 8,192 in a table.
 
     The note names what lies there and is not read. UserError, here or while the tables are made: nothing there, no
     audio, an empty manifest, a manifest without an audio column, a file of unknown type. MachineFault: storage refuses

@@ -21,6 +21,7 @@ from spire_ray.errors import MachineFault, RowFault, UserError
 from spire_ray.locations import etag_of, locate, patiently
 
 MAX_OBJECT_BYTES = 2 << 30  # of one audio file, by itself or inside another
+MAX_RECORDING_BYTES = 16 << 30  # of one of which the plan wants intervals: they are decoded from a copy on a disk
 REQUEST_BYTES = 8 << 20  # ranges are merged up to here: at 50 ms to the first byte, most of the time is transfer
 GAP_BYTES = 128 << 10  # between two merged ranges: a tar's headers and text, not another recording
 WASTE = 0.25  # of a merged request's bytes, the most that nobody wants
@@ -121,8 +122,9 @@ def sized(wanted: Object, size: int | None) -> tuple[list[Piece], list[tuple[int
     pieces, faults = [], []
     for piece in wanted.pieces:
         stop = piece.first + piece.size if piece.size is not None else (size or 0)
-        if stop - piece.first > MAX_OBJECT_BYTES:
-            what = f"{wanted.uri} has {stop - piece.first} bytes, at most {MAX_OBJECT_BYTES} are read"
+        limit = MAX_OBJECT_BYTES if piece.start_s is piece.end_s is None else MAX_RECORDING_BYTES
+        if stop - piece.first > limit:
+            what = f"{wanted.uri} has {stop - piece.first} bytes, at most {limit} are read"
             faults.append((piece.row, RowFault("too_large", what)))
         elif size is not None and stop > size:
             what = f"{wanted.uri} has {size} bytes, {piece.first} to {stop} are asked for"

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from spire_ray import outputs, tables
+from spire_ray import fetch, outputs, tables
 from spire_ray.commit import summary_row
 from spire_ray.embedded import audio_parquet
 from spire_ray.errors import MachineFault, RowFault
@@ -112,10 +112,16 @@ def _failed(recording: Mapping[str, Any], fault: RowFault, from_ms: int | None =
 def local_copy(recording: Mapping[str, Any], storage_options: Mapping[str, Any]) -> Iterator[Path]:
     """The audio of a planned row as a local file: the file itself, or a copy in a temporary folder.
 
-    FileNotFoundError when it does not exist, MachineFault when storage refuses or keeps failing.
+    FileNotFoundError when it does not exist, RowFault `too_large` when no piece of it could be read later, MachineFault
+    when storage refuses or keeps failing.
     """
     uri, offset, size = (recording[name] for name in ("audio_uri", "byte_offset", "byte_size"))
     fs, path = locate(uri, storage_options)
+    first = offset or 0
+    if offset is None and recording["row_index"] is None:
+        size = patiently(uri, lambda: fs.info(path))["size"]
+    if (size or 0) > fetch.MAX_RECORDING_BYTES:
+        raise RowFault("too_large", f"{uri} has {size} bytes, at most {fetch.MAX_RECORDING_BYTES} are read")
     if isinstance(fs, LocalFileSystem) and offset is None and recording["row_index"] is None:
         yield Path(path)
         return
@@ -123,10 +129,8 @@ def local_copy(recording: Mapping[str, Any], storage_options: Mapping[str, Any])
         if recording["row_index"] is not None:
             copy.write(patiently(uri, lambda: _embedded(fs, path, recording["row_index"])))
         else:
-            first = offset or 0
-            after = first + size if offset is not None else patiently(uri, lambda: fs.info(path))["size"]
-            for start in range(first, after, _COPY_BYTES):
-                end = min(start + _COPY_BYTES, after)
+            for start in range(first, first + size, _COPY_BYTES):
+                end = min(start + _COPY_BYTES, first + size)
                 copy.write(patiently(uri, lambda start=start, end=end: fs.cat_file(path, start=start, end=end)))  # type: ignore[misc]
         copy.flush()
         yield Path(copy.name)

@@ -1,6 +1,7 @@
 """One record of a manifest to one planned row: its id, where its audio lies, its offsets, what is known of it."""
 
 import functools
+import itertools
 import posixpath
 import re
 import unicodedata
@@ -18,8 +19,9 @@ from spire_ray.locations import URL, refused_place, uri_of
 PLANNED = pa.schema([field for field in tables.PLAN if field.name != "shard"])
 MAX_ID_BYTES = 512
 
+_TEXTS = frozenset({"reference", "speaker", "recording_id", "corpus"})  # columns that are taken as they are
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_BATCH_ROWS = 65_536
+_BATCH_ROWS = 8192
 
 
 def planned_rows(
@@ -50,12 +52,11 @@ def planned(
         tail = "" if end is None else str(round(end * 1000))
         row["utterance_id"] += f"#{round((start or 0.0) * 1000)}-{tail}"
     row["utterance_id"] = checked_id(manifest.text(values, columns.get("id")) or row["utterance_id"])
-    row |= {"start_s": start, "end_s": end}
+    row["start_s"], row["end_s"] = start, end
     if duration is not None:
         row["duration_s"] = duration
-    row["reference"] = manifest.text(values, columns.get("reference"))
-    for name in ("speaker", "recording_id", "corpus"):
-        row[name] = manifest.text(values, columns.get(name))
+    for name in _TEXTS & columns.keys():
+        row[name] = manifest.text(values, columns[name])
     if language := manifest.text(values, columns.get("language")):
         row["source_language"] = language
     row["references"] = manifest.translations(values, found) or None
@@ -124,6 +125,8 @@ def _span(values: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[float 
 
 def checked_id(value: str) -> str:
     """An utterance id in NFC. RowFault when it is over 512 bytes of UTF-8, is no UTF-8, or holds control characters."""
+    if value.isascii() and value.isprintable() and len(value) <= MAX_ID_BYTES:
+        return value
     value = unicodedata.normalize("NFC", value)
     try:
         size = len(value.encode())
@@ -143,23 +146,18 @@ def bad_row(number: int, where: str, detail: str, language: str) -> dict[str, An
 
 
 def tables_of(rows: Iterable[Mapping[str, Any]], corpus: str) -> Iterator[pa.Table]:
-    """Rows of PLANNED as tables of up to 65,536. UserError when there is none."""
-    columns: dict[str, list[Any]] = {name: [] for name in PLANNED.names}
-    filled = [(name, values.append) for name, values in columns.items()]
-    count = 0
-    for count, row in enumerate(rows, 1):
-        for name, append in filled:
-            append(row.get(name))
-        if count % _BATCH_ROWS == 0:
-            yield _table(columns)
-    if not count:
+    """Rows of PLANNED as tables of up to 8,192. UserError when there is none."""
+    remaining, empty = iter(rows), True
+    while some := list(itertools.islice(remaining, _BATCH_ROWS)):
+        empty = False
+        # Most corpora leave most columns out.
+        there = set().union(*some)
+        columns = [
+            pa.array([row.get(field.name) for row in some], field.type)
+            if field.name in there
+            else pa.nulls(len(some), field.type)
+            for field in PLANNED
+        ]
+        yield pa.Table.from_arrays(columns, schema=PLANNED)
+    if empty:
         raise UserError(f"corpus {corpus} is empty: it has no rows")
-    if columns["utterance_id"]:
-        yield _table(columns)
-
-
-def _table(columns: Mapping[str, list[Any]]) -> pa.Table:
-    arrays = [pa.array(values, PLANNED.field(name).type) for name, values in columns.items()]
-    for values in columns.values():
-        values.clear()
-    return pa.Table.from_arrays(arrays, schema=PLANNED)

@@ -54,10 +54,10 @@ class S3Server:
 
 @contextmanager
 def running(folder: Path) -> Iterator[S3Server]:
-    """The server with an empty bucket, its data under `folder`, until the block ends."""
+    """The server until the block ends, its data under `folder`: an empty bucket, or what a server before left there."""
     port = _free_port()
     server = S3Server(f"http://127.0.0.1:{port}", BUCKET, secrets.token_hex(10), secrets.token_hex(20))
-    (folder / "data").mkdir(parents=True)
+    (folder / "data").mkdir(parents=True, exist_ok=True)
     credentials = {"accessKey": server.access_key, "secretKey": server.secret_key}
     rights = ["Admin", "Read", "Write", "List", "Tagging"]
     identity = {"name": "test", "credentials": [credentials], "actions": rights}

@@ -101,12 +101,12 @@ def test_a_hugging_face_audio_folder_is_named_by_its_metadata(tmp_path):
 
 
 def test_an_open_corpus_is_read_as_it_is_asked_for(tmp_path):
-    lines = 70_000
+    lines = 10_000
     (tmp_path / "m.jsonl").write_text("".join(f'{{"audio": "{n}.wav"}}\n' for n in range(lines)))
     found = open_corpus(str(tmp_path / "m.jsonl"))
     first = next(found.tables)
     assert first.schema == PLANNED
-    assert first.num_rows == 65_536
+    assert first.num_rows == 8192
     rest = pa.concat_tables(found.tables)
     assert pa.concat_tables([first, rest]).column("utterance_id").to_pylist() == [f"{n}.wav" for n in range(lines)]
 

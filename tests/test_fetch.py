@@ -150,6 +150,17 @@ def test_sizes_settle_what_is_asked(monkeypatch):
     assert [(row, fault.reason) for row, fault in faults] == [(1, "changed_since_plan"), (3, "too_large")]
 
 
+def test_an_interval_of_a_larger_file_is_read(monkeypatch):
+    monkeypatch.setattr(fetch, "MAX_OBJECT_BYTES", 500)
+    monkeypatch.setattr(fetch, "MAX_RECORDING_BYTES", 1000)
+    spans = [(0.0, 1.0), (5.0, None), (None, None)]
+    wanted = Object("u", None, False, [Piece(row, None, *span) for row, span in enumerate(spans)])
+    pieces, faults = fetch.sized(wanted, 1000)
+    assert [(one.row, one.size) for one in pieces] == [(0, 1000), (1, 1000)]
+    assert [(row, fault.reason) for row, fault in faults] == [(2, "too_large")]
+    assert [fault.reason for _, fault in fetch.sized(wanted, 1001)[1]] == ["too_large"] * 3
+
+
 def test_who_wants_more_than_all_the_room_is_alone():
     room = Room(10)
     with room.for_bytes(4), room.for_bytes(6):

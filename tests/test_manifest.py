@@ -203,7 +203,7 @@ def test_the_content_decides_over_the_name(tmp_path):
 
 
 def test_more_lines_than_one_batch_holds(tmp_path):
-    lines = 65_536 + 100
+    lines = 8192 + 100
     line = '{"audio_filepath": "wav/%08d.wav", "duration": 5.25, "offset": 1.5}\n'
     (tmp_path / "m.jsonl").write_text("".join(line % n for n in range(lines)))
     ids = read_corpus(str(tmp_path / "m.jsonl")).column("utterance_id").to_pylist()

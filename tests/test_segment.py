@@ -15,7 +15,8 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "jobs"))
 from benchmark_corpus import utterance
-from spire_ray import tables
+from benchmark_segment import cut_apart
+from spire_ray import fetch, tables
 from spire_ray.cut import cut
 from spire_ray.errors import RowFault, UserError
 from spire_ray.plan import write_plan
@@ -165,6 +166,26 @@ def test_a_long_recording_streams_in_bounded_memory(tmp_path):
     tracemalloc.stop()
     assert samples == 30 * 60 * RATE  # 115 MB as float32
     assert peak < 5e6
+
+
+@pytest.mark.parametrize("method", ["vad", "fixed:25"])
+def test_the_stage_holds_no_more_of_a_long_recording_than_of_a_short_one(tmp_path, method):
+    samples = np.concatenate([utterance(18.0, 1), hush(2.0)])
+    for name, times in (("short", 3), ("long", 60)):
+        with soundfile.SoundFile(tmp_path / f"{name}.flac", "w", RATE, 1, "PCM_16") as file:
+            for _ in range(times):
+                file.write(samples)
+    short, long = (cut_apart(tmp_path / f"{name}.flac", method) for name in ("short", "long"))
+    assert long["pieces"] >= 48
+    assert long["longest"] <= 25.0
+    assert long["peak_rss_mb"] - short["peak_rss_mb"] < 20  # 20 minutes are 77 MB as float32
+
+
+def test_a_recording_of_which_nothing_could_be_read_later_is_told_when_it_is_planned(corpus, monkeypatch):
+    monkeypatch.setattr(fetch, "MAX_RECORDING_BYTES", 1000)
+    (row,), _ = segmented(corpus, planned(corpus, "a.wav"))
+    assert row["error"].startswith("too_large: ")
+    assert "at most 1000 are read" in row["error"]
 
 
 def test_a_file_that_breaks_off_gives_its_sound_and_then_the_fault(tmp_path):
