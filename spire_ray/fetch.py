@@ -4,11 +4,13 @@ A row wants a whole object, or a range of one (a member of a tar). Neighbouring 
 """
 
 import errno
+import hashlib
 import itertools
 import mmap
+import re
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,6 +30,8 @@ WASTE = 0.25  # of a merged request's bytes, the most that nobody wants
 SPOOL_BYTES = 64 << 20  # what is larger is put into a temporary file, so that memory holds none of it
 _SPOOL_PART = 8 << 20
 _SPOOL_PARTS = 4  # at a time
+_MD5 = re.compile(r"[0-9a-f]{32}")  # what an ETag looks like that may be one
+_OTHER_TAGS: set[str] = set()  # buckets whose ETags only look like it, as those encrypted by a key service
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Request:
     start: int
     stop: int
     pieces: list[Piece]
+    md5: str | None = None  # of these bytes, where they are a whole object and its ETag looks like that
 
     @property
     def spooled(self) -> bool:
@@ -99,8 +104,10 @@ def objects(rows: pa.Table) -> list[Object]:
     return list(found.values())
 
 
-def opened(wanted: Object, options: Mapping[str, Any], check_etag: bool) -> tuple[AbstractFileSystem, str, int | None]:
-    """The file system, path and size (None: not asked for) of an object.
+def opened(
+    wanted: Object, options: Mapping[str, Any], check_etag: bool
+) -> tuple[AbstractFileSystem, str, int | None, str | None]:
+    """The file system, path, size and ETag (None: not asked for) of an object.
 
     RowFault when it is not what was planned. Where the plan holds ranges that is told even without `check_etag`: in an
     object that changed, a range may hold another utterance. FileNotFoundError, MachineFault.
@@ -108,13 +115,14 @@ def opened(wanted: Object, options: Mapping[str, Any], check_etag: bool) -> tupl
     fs, path = locate(wanted.uri, options)
     compare = wanted.etag is not None and (check_etag or wanted.ranges)
     if not compare and all(piece.size is not None for piece in wanted.pieces):
-        return fs, path, None
+        return fs, path, None, None
     info = patiently(wanted.uri, lambda: fs.info(path))
     if info["type"] == "directory":
         raise RowFault("missing", f"{wanted.uri} is a folder")
-    if compare and (there := etag_of(fs, info)) != wanted.etag:
+    there = etag_of(fs, info)
+    if compare and there != wanted.etag:
         raise RowFault("changed_since_plan", f"{wanted.uri} is now {there}, was {wanted.etag}")
-    return fs, path, int(info["size"] or 0)
+    return fs, path, int(info["size"] or 0), there
 
 
 def sized(wanted: Object, size: int | None) -> tuple[list[Piece], list[tuple[int, RowFault]]]:
@@ -134,7 +142,14 @@ def sized(wanted: Object, size: int | None) -> tuple[list[Piece], list[tuple[int
     return pieces, faults
 
 
-def requests(uri: str, fs: AbstractFileSystem, path: str, pieces: Iterable[Piece]) -> list[Request]:
+def requests(
+    uri: str,
+    fs: AbstractFileSystem,
+    path: str,
+    pieces: Iterable[Piece],
+    size: int | None = None,
+    etag: str | None = None,
+) -> list[Request]:
     """The requests for an object's pieces, which have sizes: merged, in the order of its bytes."""
     made: list[Request] = []
     useful = 0  # bytes of the last request that some piece wants
@@ -153,6 +168,8 @@ def requests(uri: str, fs: AbstractFileSystem, path: str, pieces: Iterable[Piece
                 continue
         made.append(Request(fs, path, uri, start, stop, [piece]))
         useful = stop - start
+    if etag and _MD5.fullmatch(etag) and len(made) == 1 and (made[0].start, made[0].stop) == (0, size):
+        made[0] = replace(made[0], md5=etag)
     return made
 
 
@@ -170,11 +187,32 @@ def _get(request: Request, start: int, stop: int) -> bytes:
             data = b""
         return data
 
-    data = patiently(request.uri, get)
+    data = patiently(request.uri, lambda: _undamaged(request, get))
     if len(data) != stop - start:
         there = f"{request.uri} ends at {start + len(data)}"
         raise RowFault("changed_since_plan", f"{there}, {stop - start} bytes at {start} are asked for")
     return data
+
+
+def _undamaged(request: Request, get: Callable[[], bytes]) -> bytes:
+    """What `get` brings, compared with the object's MD5 where that is known. OSError when it was changed on its way.
+
+    TCP's sum of 16 bits lets one damaged packet in 65,536 pass. The same bytes twice are the object's: its ETag is then
+    no MD5, here and in all of its bucket.
+    """
+    data, bucket = get(), request.path.partition("/")[0]
+    if request.md5 is None or bucket in _OTHER_TAGS or len(data) != request.stop or _md5(data) == request.md5:
+        return data
+    again = get()
+    if again == data:
+        _OTHER_TAGS.add(bucket)
+    elif _md5(again) != request.md5:
+        raise OSError(errno.EIO, f"came twice otherwise than its ETag {request.md5} says")
+    return again
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _spool(request: Request) -> mmap.mmap:

@@ -18,8 +18,9 @@ from fsspec.spec import AbstractFileSystem
 
 from spire_ray.errors import MachineFault, RowFault, UserError
 
-ATTEMPTS = 5
-FIRST_WAIT_S = 0.5  # doubles each time, with up to as much again at random: about 11 s in all
+ATTEMPTS = 8  # of one operation, those that an S3 client makes by itself included
+S3_CLIENT_ATTEMPTS = 4  # at a request that is answered by 503 or 500, or not at all; bodies that break off it leaves
+FIRST_WAIT_S = 1.0  # doubled by each attempt, up to 16 s, with up to as much again at random
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 # fsspec also has schemes that are templates, caches, archives and repositories, and chains of them (`a://b::c://d`):
@@ -32,6 +33,10 @@ NO_PLACES = frozenset(
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 _STORAGE_PACKAGES = ("botocore", "aiobotocore", "aiohttp", "urllib3", "gcsfs", "google", "azure")
 _REFUSED_STATUS = (401, 403)
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})  # waiting makes no room
+_S3_SCHEMES = ("s3", "s3a")
+# What botocore raises when no answer came to any of its attempts.
+_NO_ANSWER = ("ConnectionClosedError", "ConnectTimeoutError", "EndpointConnectionError", "ReadTimeoutError")
 _USERINFO = re.compile(rf"({URL.pattern}[^/@:]*):[^/@]*@")
 # fsspec's and botocore's names of credentials, as whole words of an option's name.
 _SECRET = re.compile(
@@ -79,10 +84,19 @@ def locate(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[
         raise UserError(problem)
     try:
         # Without listings kept: from one of an hour ago fsspec would answer with old sizes and ETags.
-        fs, path = fsspec.url_to_fs(uri, **{"use_listings_cache": False, **(storage_options or {})})
+        fs, path = fsspec.url_to_fs(uri, **{"use_listings_cache": False, **_once(uri), **(storage_options or {})})
     except (ValueError, ImportError) as fault:
         raise UserError(f"{uri}: {fault}") from None
+    if _once(uri):
+        fs.retries = 1  # s3fs's own, which multiplied with botocore's and those of `patiently` made 125
     return fs, str(path)
+
+
+def _once(uri: str) -> dict[str, Any]:
+    """Options that leave an S3 client few attempts of its own: a listing needs them, page by page."""
+    if uri.partition("://")[0].lower() not in _S3_SCHEMES:
+        return {}
+    return {"config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": S3_CLIENT_ATTEMPTS}}}
 
 
 def refused_place(url: str) -> str | None:
@@ -119,11 +133,13 @@ def etag_of(fs: AbstractFileSystem, info: Mapping[str, Any]) -> str | None:
 
 
 def patiently(uri: str, call: Callable[[], T]) -> T:
-    """What `call` returns; a fault that may pass is tried again, 5 times in all.
+    """What `call` returns; a fault that may pass is tried again, 8 times in all, an S3 client's own attempts counted.
 
-    FileNotFoundError when nothing is there. MachineFault, naming `uri`, when access is refused or the fault stays.
+    FileNotFoundError when nothing is there. MachineFault, naming `uri` and the action, when access is refused, the disk
+    is full, or the fault stays.
     """
-    for attempt in range(ATTEMPTS):
+    tried = 0
+    while True:
         try:
             return call()
         except (RowFault, UserError, MachineFault):
@@ -133,10 +149,10 @@ def patiently(uri: str, call: Callable[[], T]) -> T:
                 raise FileNotFoundError(fault.errno, fault.strerror or str(fault), uri) from None
             if isinstance(fault, FileNotFoundError) or not of_storage(fault):
                 raise
-            if _refused(fault) or attempt == ATTEMPTS - 1:
-                raise MachineFault(f"{uri}: {type(fault).__name__}: {fault}") from fault
-        time.sleep(FIRST_WAIT_S * 2**attempt * (1 + random.random()))
-    raise AssertionError("unreachable")
+            tried += S3_CLIENT_ATTEMPTS if _tried_by_client(fault) else 1
+            if _refused(fault) or tried >= ATTEMPTS:
+                raise MachineFault(f"{uri}: {_told(fault)}") from fault
+        time.sleep(FIRST_WAIT_S * min(2 ** (tried - 1), 16) * (1 + random.random()))
 
 
 def of_storage(fault: Exception) -> bool:
@@ -144,10 +160,24 @@ def of_storage(fault: Exception) -> bool:
     return isinstance(fault, OSError) or type(fault).__module__.partition(".")[0] in _STORAGE_PACKAGES
 
 
+def _told(fault: Exception) -> str:
+    """What storage said, and to which action where it tells: `PutObject: PermissionError: The token has expired`."""
+    action = getattr(fault.__cause__ or fault, "operation_name", None)
+    return (f"{action}: " if action else "") + f"{type(fault).__name__}: {fault}"
+
+
+def _tried_by_client(fault: Exception) -> bool:
+    """Whether botocore has made its own attempts at this already."""
+    answer = getattr(fault.__cause__ or fault, "response", None) or {}
+    told = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
+    return bool(told.get("MaxAttemptsReached")) or type(fault).__name__ in _NO_ANSWER
+
+
 def _refused(fault: Exception) -> bool:
     name = type(fault).__name__
     return (
         isinstance(fault, PermissionError)
+        or (isinstance(fault, OSError) and fault.errno in _FULL)
         or "Credential" in name
         or "Token" in name
         or getattr(fault, "status", None) in _REFUSED_STATUS

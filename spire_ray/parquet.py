@@ -18,7 +18,7 @@ def open_parquet(file: BinaryIO, where: str, **how: Any) -> pq.ParquetFile:
     Faults of the storage pass through. What of it is read must have been through `check_plain`.
     """
     try:
-        opened = pq.ParquetFile(file, **how)
+        opened = pq.ParquetFile(file, page_checksum_verification=True, **how)
         assert opened.schema_arrow is not None
     except Exception as fault:
         # Of any kind: a column of an extension type is opened by whoever registered it, and Ray's raise TypeError,

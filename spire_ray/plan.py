@@ -134,7 +134,11 @@ def read_shard(store: Store, index: int) -> pa.Table:
             check_plain(part_file.schema_arrow, where)
             return part_file.read_row_group(row_group).cast(PLAN)
 
-    return patiently(where, read)
+    try:
+        return patiently(where, read)
+    except (UserError, pa.ArrowException):
+        # Pages have checksums, the footer has none: what was damaged on its way is whole the second time.
+        return patiently(where, read)
 
 
 def _part_key(part: int) -> str:
@@ -144,7 +148,8 @@ def _part_key(part: int) -> str:
 def _spool(path: Path, shards: Iterable[pa.Table], counts: Counts, mark: str) -> Path:
     # Of 1000 row groups the statistics would be most of the footer, which is read with every shard.
     schema = PLAN.with_metadata({FINGERPRINT: mark})
-    with pq.ParquetWriter(path, schema, compression="zstd", version="2.6", write_statistics=False) as writer:
+    how = {"compression": "zstd", "version": "2.6", "write_statistics": False, "write_page_checksum": True}
+    with pq.ParquetWriter(path, schema, **how) as writer:
         for shard in shards:
             counts.add(shard)
             writer.write_table(shard.replace_schema_metadata(schema.metadata), row_group_size=max(1, shard.num_rows))

@@ -78,12 +78,13 @@ class ReadAudio:
     def _requests(self, wanted: Object) -> tuple[list[Request] | list[RowGroup], list[Result]]:
         """What to fetch of an object, and the rows of which it is already known that there is nothing."""
         try:
-            fs, path, size = fetch.opened(wanted, self.storage_options, self.check_etag)
+            fs, path, size, etag = fetch.opened(wanted, self.storage_options, self.check_etag)
             if wanted.pieces[0].row_index is not None:
                 groups, faults = row_groups(wanted, fs, path)
                 return groups, [_failed(row, fault) for row, fault in faults]
             pieces, faults = fetch.sized(wanted, size)
-            return fetch.requests(wanted.uri, fs, path, pieces), [_failed(row, fault) for row, fault in faults]
+            made = fetch.requests(wanted.uri, fs, path, pieces, size, etag)
+            return made, [_failed(row, fault) for row, fault in faults]
         except FileNotFoundError:
             fault = RowFault("missing", wanted.uri)
         except RowFault as told:

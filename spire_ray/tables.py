@@ -140,7 +140,7 @@ def to_parquet(table: pa.Table, schema: pa.Schema, metadata: Mapping[str, str]) 
     keys = [(name, "ascending") for name in ("utterance_id", "target_language") if name in schema.names]
     table = table.select(schema.names).cast(schema).sort_by(keys).replace_schema_metadata(dict(metadata))
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", version="2.6")
+    pq.write_table(table, sink, compression="zstd", version="2.6", write_page_checksum=True)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 

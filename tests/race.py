@@ -1,23 +1,32 @@
-"""Kills real processes with SIGKILL at random moments, two at a time on one OUT: `python tests/race.py`.
+"""Kills real processes with SIGKILL at random moments, two at a time on one OUT: `python tests/race.py [--s3]`.
 
 Each process runs the whole job as in_process.py has it, so that a run takes tens of milliseconds and hundreds of kills
-a minute. Whenever a run has been let finish, the checker looks at OUT and its tables are compared, byte for byte, with
-those of a run that nothing happened to; then another OUT is begun. Equal seeds give equal times to kill at.
+a minute; with --s3 OUT lies on a real S3 server, behind a proxy that counts what it is asked. Whenever a run has been
+let finish, the checker looks at OUT and its tables are compared, byte for byte, with those of a run that nothing
+happened to; then another OUT is begun. Equal seeds give equal times to kill at.
 """
 
 import argparse
+import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import s3fs
 import soundfile
 
 import checker
+import fault_proxy
+import s3_server
 from conftest import sound
 from in_process import run_in_process, small_checkpoint
 from spire_ray.cli import main as spire_ray
@@ -25,8 +34,8 @@ from spire_ray.cli import main as spire_ray
 LANGUAGES = ["de", "fr"]
 
 
-def start(corpus: Path, out: Path) -> int:
-    """A process that runs the job on OUT; its id."""
+def forked(work: Callable[[], int]) -> int:
+    """A process that does `work` and says nothing; its id."""
     child = os.fork()
     if child:
         return child
@@ -35,15 +44,86 @@ def start(corpus: Path, out: Path) -> int:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        code = run_job(corpus, out)
+        code = work()
     finally:
         os._exit(code)
 
 
-def run_job(corpus: Path, out: Path) -> int:
-    """The command, in this process; its exit code."""
+def start(corpus: Path, out: str) -> int:
+    """A process that runs the job on OUT; its id."""
     options = ["--checkpoint", "any", "--languages", *LANGUAGES, "--shard-minutes", "0.02"]
-    return spire_ray(["speech-to-text", str(corpus), str(out), *options])
+    return forked(lambda: spire_ray(["speech-to-text", str(corpus), out, *options]))
+
+
+def ended(process: int) -> int:
+    """How it ended: 0 when all was well."""
+    return os.waitpid(process, 0)[1]
+
+
+class Disk:
+    """Run directories on this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def out(self, name: str) -> str:
+        """Where a run is to lie."""
+        return str(self.folder / name)
+
+    def there(self, name: str) -> Path:
+        """Where what lies there can be read."""
+        return self.folder / name
+
+
+class Bucket(Disk):
+    """Run directories on S3. This process makes no client: one does not outlive a fork."""
+
+    def out(self, name: str) -> str:
+        """A URL."""
+        return f"s3://{s3_server.BUCKET}/{name}"
+
+    def there(self, name: str) -> Path:
+        """A copy of it."""
+        copy = self.folder / name
+        shutil.rmtree(copy, ignore_errors=True)
+        assert ended(forked(lambda: self._fetch(name, copy))) == 0
+        return copy
+
+    def _fetch(self, name: str, copy: Path) -> int:
+        fs = s3fs.S3FileSystem()
+        root = f"{s3_server.BUCKET}/{name}"
+        for path in fs.find(root):
+            target = copy / path.removeprefix(f"{root}/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(fs.cat_file(path))
+        return 0
+
+
+@contextmanager
+def counted(endpoint: str, folder: Path) -> Iterator[Path]:
+    """A proxy in a process of its own, which AWS_ENDPOINT_URL names in the block; the file that has its count after."""
+    address, count = folder / "proxy", folder / "count"
+
+    def serve() -> int:
+        with fault_proxy.before(endpoint) as proxy:
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
+            (folder / "new").write_text(proxy.endpoint)
+            (folder / "new").rename(address)
+            try:
+                signal.pause()
+            finally:
+                count.write_text(json.dumps(Counter(one.method for one in proxy.asked)))
+        return 0
+
+    process = forked(serve)
+    try:
+        while not address.exists():
+            time.sleep(0.05)
+        os.environ["AWS_ENDPOINT_URL"] = address.read_text()
+        yield count
+    finally:
+        os.kill(process, signal.SIGTERM)
+        os.waitpid(process, 0)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -64,41 +144,51 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="an empty one (a temporary one, removed at the end)")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--s3", action="store_true", help="OUT on an S3 server that is started for it")
     options = parser.parse_args()
-    if options.folder:
-        return campaign(options.folder, options.kills, random.Random(options.seed))
-    with tempfile.TemporaryDirectory(prefix="race-") as folder:
-        return campaign(Path(folder), options.kills, random.Random(options.seed))
+    with ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="race-")))
+        if not options.s3:
+            return campaign(Disk(folder), options.kills, random.Random(options.seed))
+        server = stack.enter_context(s3_server.running(folder / "server"))
+        os.environ |= server.environment
+        with counted(server.endpoint, folder) as count:
+            code = campaign(Bucket(folder), options.kills, random.Random(options.seed))
+        asked = json.loads(count.read_text())
+        print(f"requests: {', '.join(f'{number} {method}' for method, number in sorted(asked.items()))}")
+        return code or int("DELETE" in asked)
 
 
-def campaign(folder: Path, wanted: int, chance: random.Random) -> int:
+def campaign(place: Disk, wanted: int, chance: random.Random) -> int:
     """Kills until there were as many as `wanted`, and lets runs finish in between."""
-    corpus = folder / "corpus"
+    corpus = place.folder / "corpus"
     corpus.mkdir()
     for seed, name in enumerate("abc"):
         soundfile.write(corpus / f"{name}.wav", sound(1.0, seed), 16_000, subtype="PCM_16")
     (corpus / "d.wav").write_bytes(b"no sound" * 5000)
-    run_in_process(pytest.MonkeyPatch(), small_checkpoint(folder / "checkpoint"))
+    run_in_process(pytest.MonkeyPatch(), small_checkpoint(place.folder / "checkpoint"))
     began = time.monotonic()
-    assert os.waitpid(start(corpus, folder / "clean"), 0)[1] == 0
+    assert ended(start(corpus, place.out("clean"))) == 0
     usual = time.monotonic() - began
-    clean = contents(folder / "clean")
+    clean = contents(place.there("clean"))
+    assert "units/_SUCCESS" in clean
 
     kills = finished = 0
     while kills < wanted:
-        out = folder / f"out-{finished}"
+        name = f"out-{finished}"
         for _ in range(chance.randint(1, 6)):
-            racers = [start(corpus, out) for _ in range(2)]
+            racers = [start(corpus, place.out(name)) for _ in range(2)]
             for racer in racers:
                 time.sleep(chance.uniform(0, usual / 2))
                 os.kill(racer, signal.SIGKILL)
-                kills += os.WIFSIGNALED(os.waitpid(racer, 0)[1])
-            assert contents(out).items() <= clean.items(), "something half, or other, is visible"
-        assert [os.waitpid(racer, 0)[1] for racer in [start(corpus, out) for _ in range(2)]] == [0, 0]
-        assert contents(out) == clean, "a run did not end as the undisturbed one"
-        assert checker.main([str(out), "--languages", *LANGUAGES]) == 0
+                kills += os.WIFSIGNALED(ended(racer))
+            assert contents(place.there(name)).items() <= clean.items(), "something half, or other, is visible"
+        assert [ended(racer) for racer in [start(corpus, place.out(name)) for _ in range(2)]] == [0, 0]
+        there = place.there(name)
+        assert contents(there) == clean, "a run did not end as the undisturbed one"
+        assert checker.main([str(there), "--languages", *LANGUAGES]) == 0
         finished += 1
-    print(f"{kills} kills in {time.monotonic() - began:.0f} s, {finished} runs finished, all whole")
+    print(f"{kills} kills in {time.monotonic() - began:.0f} s, {finished} runs finished, all whole", flush=True)
     return 0
 
 
