@@ -3,18 +3,18 @@
 Channels are averaged (sum / count). Resampling is soxr HQ. A 16-bit 16 kHz mono source comes out bit-exact.
 """
 
-import io
+import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import soundfile as sf
 import soxr
 from numpy.typing import NDArray
 
-from spire_ray import containers
+from spire_ray.containers import Container, Spliced, inspect
 from spire_ray.errors import RowFault
 
 SAMPLE_RATE = 16_000
@@ -29,7 +29,6 @@ MAX_AMPLITUDE = 8.0
 
 _FORMATS = {"WAV": ("WAV", "WAVEX"), "FLAC": ("FLAC",), "OGG": ("OGG",), "MP3": ("MP3", "MPEG")}
 _BLOCK_VALUES = 1 << 20  # values decoded at a time: 4 MB of float32
-_DESCRIPTOR_BYTES = 2 << 20  # copied for each piece that is decoded
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a FLAC whose header does not say
 
 Mono = NDArray[Any]  # [n]: int16 as it is in the file, or float32 with full scale 1.0
@@ -44,64 +43,46 @@ class Forward(sf.SoundFile):  # type: ignore[misc,unused-ignore]
 
 
 def decode(
-    data: containers.Data, *, start_s: float | None = None, end_s: float | None = None, max_seconds: float = 120.0
+    descriptor: int, *, start_s: float | None = None, end_s: float | None = None, max_seconds: float = 120.0
 ) -> NDArray[np.int16]:
     """The audio between `start_s` and `end_s` (seconds; null: from the beginning, to the end) as int16 [n] at 16 kHz.
 
-    `data`: a whole file; a mapped one is read where it is, except MP3. `max_seconds` bounds the piece, not the file.
+    `descriptor`: of a whole file. `max_seconds` bounds the piece, not the file.
     Sample-accurate: the piece holds the source's samples from round(start_s * rate) to round(end_s * rate).
     RowFault: empty, unreadable, too_large, too_long, truncated, too_short, not_finite, silent.
     """
-    if not len(data):
-        raise RowFault("empty", "0 bytes")
-    container = containers.inspect(data)
-    with _stream(container.data) as (source, tell):
-        try:
-            with Forward(source, closefd=False) as file:
-                check_header(file, container)
-                first, last = _bounds(file, container, start_s, end_s, max_seconds)
-                mono = _read(file, first, last, max_seconds)
-                rate = file.samplerate
-        except sf.LibsndfileError as fault:
-            # A decoder that stopped with nothing left to read has met a cut file.
-            cut = container.cut or ("the data ends early" if tell() >= len(container.data) else "")
-            message = f"{container.name}: {cut or fault.error_string}"
-            raise RowFault("truncated" if cut else "unreadable", message) from None
+    with opened(descriptor) as (file, container):
+        first, last = _bounds(file, container, start_s, end_s, max_seconds)
+        mono = _read(file, first, last, max_seconds)
+        rate = file.samplerate
     return _finish(mono, rate)
 
 
 @contextmanager
-def _stream(data: containers.Data) -> Iterator[tuple[object, Callable[[], int]]]:
-    """What libsndfile reads `data` from, and how far it has read."""
-    if len(data) > _DESCRIPTOR_BYTES:
-        stream = io.BytesIO(data) if isinstance(data, bytes) else data
-        stream.seek(0)
-        yield stream, stream.tell
-        return
-    # From a descriptor it reads by itself: two threads decode a fifth more than when it asks Python for every 8 KiB.
-    descriptor = os.memfd_create("audio")
-    try:
-        os.write(descriptor, data)
+def opened(descriptor: int) -> Iterator[tuple[Forward, Container]]:
+    """An audio file, checked and open. RowFault for what it is not, and for what is found wrong while it is read."""
+    size = os.fstat(descriptor).st_size
+    if not size:
+        raise RowFault("empty", "0 bytes")
+    with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as data:
+        container = inspect(data)
+        spliced = Spliced(container.head, data, container.start)
+        # From the descriptor it reads by itself, without asking Python for every 8 KiB.
+        whole = not container.start and not container.head
         os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor, lambda: os.lseek(descriptor, 0, os.SEEK_CUR)
-    finally:
-        os.close(descriptor)
+        try:
+            with Forward(descriptor if whole else spliced, closefd=False) as file:
+                _check_header(file, container)
+                yield file, container
+        except sf.LibsndfileError as fault:
+            # A decoder that stopped with nothing left to read has met a cut file.
+            read = os.lseek(descriptor, 0, os.SEEK_CUR) if whole else container.start + spliced.at - len(container.head)
+            cut = container.cut or ("the data ends early" if read >= size else "")
+            message = f"{container.name}: {cut or fault.error_string}"
+            raise RowFault("truncated" if cut else "unreadable", message) from None
 
 
-def probe(file: BinaryIO) -> float:
-    """Duration in seconds by the header alone. RowFault when there is none or the file is not of an accepted kind."""
-    name = containers.identify(file.read(4096))
-    file.seek(0)
-    try:
-        with sf.SoundFile(file) as header:
-            if header.format not in _FORMATS[name] or header.frames >= UNKNOWN_FRAMES:
-                raise RowFault("unreadable", "no length in the header")
-            return float(header.frames / header.samplerate)
-    except sf.LibsndfileError as fault:
-        raise RowFault("unreadable", fault.error_string) from None
-
-
-def check_header(file: Forward, container: containers.Container) -> None:
+def _check_header(file: Forward, container: Container) -> None:
     """RowFault unreadable, too_large, empty or truncated, where the open `file` says that it is nothing to decode."""
     if file.format not in _FORMATS[container.name]:
         raise RowFault("unreadable", f"begins as {container.name} and goes on as {file.format}")
@@ -114,7 +95,7 @@ def check_header(file: Forward, container: containers.Container) -> None:
 
 
 def _bounds(
-    file: Forward, container: containers.Container, start_s: float | None, end_s: float | None, max_seconds: float
+    file: Forward, container: Container, start_s: float | None, end_s: float | None, max_seconds: float
 ) -> tuple[int, int | None]:
     """First frame and the one after the last; None where the header does not say how long the audio is."""
     rate = file.samplerate

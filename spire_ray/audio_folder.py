@@ -6,7 +6,7 @@ from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from spire_ray import audio
+from spire_ray import headers
 from spire_ray.ahead import ahead
 from spire_ray.errors import RowFault
 from spire_ray.locations import etag_of, patiently, uri_of
@@ -73,7 +73,7 @@ def _header(fs: AbstractFileSystem, info: Info) -> tuple[float | None, str | Non
         return None, None
 
 
-def _probe(fs: AbstractFileSystem, path: str) -> float:
+def _probe(fs: AbstractFileSystem, path: str) -> float | None:
     # Headers are small: object storage would otherwise send megabytes for each.
     with fs.open(path, "rb", block_size=65_536) as file:
-        return audio.probe(file)
+        return headers.seconds(file)

@@ -5,6 +5,8 @@ libsndfile 1.2.2 opens two dozen more formats, and most of its open memory fault
 """
 
 import mmap
+import os
+import re
 import struct
 from dataclasses import dataclass
 
@@ -41,9 +43,9 @@ _MP3_KBPS = {
     (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-_MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _MP3_MAX_JUNK = 65_536
-MAX_MP3_BYTES = 2 << 30  # it is taken into memory
+_ZEROS = re.compile(rb"\0*")
 
 Data = bytes | mmap.mmap  # a whole file, in memory or mapped
 
@@ -53,8 +55,37 @@ class Container:
     """An audio file of an accepted kind."""
 
     name: str  # WAV, FLAC, OGG or MP3
-    data: Data  # what the decoder gets
     cut: str  # how the end is missing, "" when nothing shows that it is
+    start: int = 0  # where the audio begins: after a tag
+    head: bytes = b""  # what the decoder reads before it
+
+
+class Spliced:
+    """`head`, then `data` from `start` on, as one file for the decoder."""
+
+    def __init__(self, head: bytes, data: Data, start: int) -> None:
+        self.head, self.data, self.start = head, data, start
+        self.at = 0
+
+    def tell(self) -> int:
+        """How far it is read."""
+        return self.at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As of any file."""
+        size = len(self.head) + len(self.data) - self.start
+        self.at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: size}[whence])
+        return self.at
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes, fewer at the end of the head too."""
+        if self.at < len(self.head):
+            part = self.head[self.at : self.at + size]
+        else:
+            first = self.start + self.at - len(self.head)
+            part = self.data[first : first + size]
+        self.at += len(part)
+        return part
 
 
 def identify(head: bytes) -> str:
@@ -68,7 +99,7 @@ def identify(head: bytes) -> str:
         if packet.startswith((b"\x01vorbis", b"OpusHead")):
             return "OGG"
         raise RowFault("unreadable", f"Ogg, but neither Vorbis nor Opus: {packet[:8]!r}")
-    if head[:3] == b"ID3" or _mp3_frame(head, 0) is not None:
+    if head[:3] == b"ID3" or mp3_frame(head, 0) is not None:
         return "MP3"
     kind = "MPEG-4 (m4a)" if head[4:8] == b"ftyp" else _OTHERS.get(head[:4], "a file of no known kind")
     raise RowFault("unreadable", f"{kind}, not {ACCEPTED}")
@@ -78,14 +109,10 @@ def inspect(data: Data) -> Container:
     """Check what `data` declares against what is there. RowFault `unreadable` when it is not of an accepted kind."""
     name = identify(data[:4096])
     if name == "WAV":
-        return Container(name, data, _wav_cut(data))
+        return Container(name, _wav_cut(data))
     if name == "OGG":
-        return Container(name, data, _ogg_cut(data))
-    if name == "MP3":
-        if len(data) > MAX_MP3_BYTES:
-            raise RowFault("too_large", f"{len(data)} bytes of MP3, at most {MAX_MP3_BYTES} are read")
-        return _mp3(data[:])
-    return Container(name, data, "")
+        return Container(name, _ogg_cut(data))
+    return _mp3(data) if name == "MP3" else Container(name, "")
 
 
 def _wav_cut(data: Data) -> str:
@@ -124,26 +151,36 @@ def _ogg_cut(data: Data) -> str:
     return "" if whole else "the last Ogg page is cut"
 
 
-def _mp3(data: bytes) -> Container:
-    while data[:3] == b"ID3" and len(data) >= 10:
-        size = data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9]
-        data = data[10 + size + (10 if data[5] & 0x10 else 0) :].lstrip(b"\0")
-    if data[:4] == b"fLaC":
-        return Container("FLAC", data, "")
-    if not data:
-        return Container("MP3", data, "nothing follows the ID3 tag")
-    first = _mp3_frame(data, 0)
+def _mp3(data: Data) -> Container:
+    start = after_tags(data)
+    if data[start : start + 4] == b"fLaC":
+        return Container("FLAC", "", start)
+    if start >= len(data):
+        return Container("MP3", "nothing follows the ID3 tag", start)
+    first = mp3_frame(data, start)
     if first is None:
-        raise RowFault("unreadable", f"an ID3 tag, then {data[:8]!r}: not an MP3 frame")
-    if any(name in data[: first[0]] for name in (b"Xing", b"Info", b"VBRI")):
-        return Container("MP3", data, "")
-    frames, cut = _count_mp3_frames(data, first)
+        raise RowFault("unreadable", "an ID3 tag, then no MP3 frame")
+    if any(name in data[start : start + first[0]] for name in (b"Xing", b"Info", b"VBRI")):
+        return Container("MP3", "", start)
+    frames, cut = _count_mp3_frames(data, start, first)
     # Without a frame count libsndfile guesses the length from the first frame's bitrate, and stops there: 20 s of
     # variable bitrate came back as 3.3 s. So the count is put in front, as an encoder would have done.
-    return Container("MP3", _xing_frame(data[:4], first[0], frames) + data, "the last MP3 frame is cut" if cut else "")
+    head = _xing_frame(data[start : start + 4], first[0], frames)
+    return Container("MP3", "the last MP3 frame is cut" if cut else "", start, head)
 
 
-def _mp3_frame(data: bytes, at: int) -> tuple[int, int] | None:
+def after_tags(data: Data) -> int:
+    """Where the audio begins: behind ID3 tags and the zeros that pad them."""
+    start = 0
+    while data[start : start + 3] == b"ID3" and len(data) >= start + 10:
+        tag = data[start : start + 10]
+        start += 10 + (tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9]) + (10 if tag[5] & 0x10 else 0)
+        if padding := _ZEROS.match(data, start):
+            start = padding.end()
+    return start
+
+
+def mp3_frame(data: Data, at: int) -> tuple[int, int] | None:
     """(bytes, header bits that all frames of a stream share) of the MPEG audio frame at `at`, if there is one."""
     header = data[at : at + 4]
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
@@ -152,7 +189,7 @@ def _mp3_frame(data: bytes, at: int) -> tuple[int, int] | None:
     bitrate, rate = header[2] >> 4, header[2] >> 2 & 3
     if version == 1 or layer == 4 or bitrate in (0, 15) or rate == 3:
         return None
-    bits, hertz = _MP3_KBPS[version == 3, layer][bitrate] * 1000, _MP3_RATES[version][rate]
+    bits, hertz = _MP3_KBPS[version == 3, layer][bitrate] * 1000, MP3_RATES[version][rate]
     padding = header[2] >> 1 & 1
     if layer == 1:
         return (12 * bits // hertz + padding) * 4, version << 4 | layer << 2 | rate
@@ -160,13 +197,14 @@ def _mp3_frame(data: bytes, at: int) -> tuple[int, int] | None:
     return slots * bits // hertz + padding, version << 4 | layer << 2 | rate
 
 
-def _count_mp3_frames(data: bytes, first: tuple[int, int]) -> tuple[int, bool]:
+def _count_mp3_frames(data: Data, start: int, first: tuple[int, int]) -> tuple[int, bool]:
     """How many whole frames there are, and whether a last one is cut; junk of up to 64 KiB is stepped over."""
-    position = sound = count = 0
+    position = sound = start
+    count = 0
     while position < len(data) and position - sound <= _MP3_MAX_JUNK:
-        frame = _mp3_frame(data, position)
+        frame = mp3_frame(data, position)
         if frame is None or frame[1] != first[1]:
-            if data.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3"), position):
+            if data[position : position + 11].startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")):
                 break
             following = data.find(b"\xff", position + 1)
             if following < 0:

@@ -6,19 +6,18 @@ A row wants a whole object, or a range of one (a member of a tar). Neighbouring 
 import errno
 import hashlib
 import itertools
-import mmap
+import os
 import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
-from spire_ray.containers import Data
 from spire_ray.errors import MachineFault, RowFault, UserError
 from spire_ray.locations import etag_of, locate, patiently
 
@@ -33,6 +32,8 @@ _SPOOL_PARTS = 4  # at a time
 _MD5 = re.compile(r"[0-9a-f]{32}")  # what an ETag looks like that may be one
 _OTHER_TAGS: set[str] = set()  # buckets whose ETags only look like it, as those encrypted by a key service
 
+Fetched = bytes | BinaryIO  # in memory, or a temporary file
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -44,6 +45,7 @@ class Piece:
     end_s: float | None
     first: int = 0
     size: int | None = None  # None: to the object's end
+    duration_s: float | None = None  # as planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +80,27 @@ class Request:
         """How many bytes it holds in memory until it is decoded."""
         return _SPOOL_PARTS * _SPOOL_PART if self.spooled else self.stop - self.start
 
-    def fetch(self) -> Data:
+    @contextmanager
+    def fetch(self) -> Iterator[Fetched]:
         """The bytes. FileNotFoundError, RowFault `changed_since_plan` when they are not there; MachineFault."""
-        return _spool(self) if self.spooled else _get(self, self.start, self.stop)
+        if not self.spooled:
+            yield _get(self, self.start, self.stop)
+            return
+        with tempfile.TemporaryFile() as file:
+            _spool(self, file)
+            yield file
 
-    def cut(self, data: Data, piece: Piece) -> Data:
+    def cut(self, data: Fetched, piece: Piece) -> Fetched:
         """The bytes of one piece, of those that `fetch` gave."""
         first, size = piece.first - self.start, piece.size or 0
-        return data if first == 0 and size == len(data) else data[first : first + size]
+        if first == 0 and size == self.stop - self.start:
+            return data
+        return data[first : first + size] if isinstance(data, bytes) else os.pread(data.fileno(), size, first)
 
 
 def objects(rows: pa.Table) -> list[Object]:
     """The objects of a shard's planned rows (PLAN), those with an error left out, in the order they first come."""
-    names = ["audio_uri", "byte_offset", "byte_size", "etag", "row_index", "start_s", "end_s", "error"]
+    names = ["audio_uri", "byte_offset", "byte_size", "etag", "row_index", "start_s", "end_s", "duration_s", "error"]
     found: dict[tuple[str, bool], Object] = {}
     for index, row in enumerate(rows.select(names).to_pylist()):
         if row["error"] is not None:
@@ -100,7 +110,8 @@ def objects(rows: pa.Table) -> list[Object]:
             raise UserError("the plan is of a text corpus: it has no audio")
         one = found.setdefault((uri, first is not None), Object(uri, row["etag"], first is not None))
         size = row["byte_size"] if first is not None else None
-        one.pieces.append(Piece(index, row["row_index"], row["start_s"], row["end_s"], first or 0, size))
+        span = row["start_s"], row["end_s"]
+        one.pieces.append(Piece(index, row["row_index"], *span, first or 0, size, row["duration_s"]))
     return list(found.values())
 
 
@@ -215,19 +226,17 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def _spool(request: Request) -> mmap.mmap:
-    """The bytes by way of a temporary file that is gone when the last of them is let go."""
+def _spool(request: Request, file: BinaryIO) -> None:
+    """The bytes into a temporary file, which is gone when it is closed."""
     cuts = [*range(request.start, request.stop, _SPOOL_PART), request.stop]
     ranges = list(itertools.pairwise(cuts))
-    with tempfile.TemporaryFile() as file:
-        for at in range(0, len(ranges), _SPOOL_PARTS):
-            for part in _get_parts(request, ranges[at : at + _SPOOL_PARTS]):
-                try:
-                    file.write(part)
-                    file.flush()
-                except OSError as fault:
-                    raise MachineFault(f"{tempfile.gettempdir()} takes no copy of {request.uri}: {fault}") from fault
-        return mmap.mmap(file.fileno(), request.stop - request.start, access=mmap.ACCESS_READ)
+    for at in range(0, len(ranges), _SPOOL_PARTS):
+        for part in _get_parts(request, ranges[at : at + _SPOOL_PARTS]):
+            try:
+                file.write(part)
+                file.flush()
+            except OSError as fault:
+                raise MachineFault(f"{tempfile.gettempdir()} takes no copy of {request.uri}: {fault}") from fault
 
 
 def _get_parts(request: Request, ranges: Sequence[tuple[int, int]]) -> list[bytes]:

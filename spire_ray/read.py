@@ -3,8 +3,6 @@
 What fails is a row with its reason.
 """
 
-import os
-import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
@@ -13,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spire_ray import audio, fetch, tables
-from spire_ray.containers import Data
+from spire_ray import audio, decoders, fetch, tables
 from spire_ray.embedded import RowGroup, row_groups
 from spire_ray.errors import RowFault
-from spire_ray.fetch import Object, Piece, Request, Room
+from spire_ray.fetch import Fetched, Object, Piece, Request, Room
 from spire_ray.locations import patiently
 
 FETCHES = 16  # requests at a time, as long as what they bring fits into IN_FLIGHT_BYTES
 IN_FLIGHT_BYTES = 256 << 20  # fetched and not yet decoded; a request for more is made alone
-DECODERS = 4  # at a time, or as many as there are cores: they compute, the fetches wait
+# Between the seconds that were planned and those that were decoded: manifests round, and MP3 encoders pad.
+LENGTH_TOLERANCE_S, LENGTH_TOLERANCE = 0.1, 0.01
 
 Waveform = NDArray[np.int16]
 Result = tuple[int, Waveform | str]  # the row, and its sound or error
@@ -36,7 +34,8 @@ class ReadAudio:
 
     An utterance that has no waveform has an error; one with an error in the plan keeps that. MachineFault when storage
     refuses or keeps failing, which no other file would escape. In memory: the shard as int16, twice at the end, and
-    what is fetched and not yet decoded (256 MiB). An audio file over 64 MiB goes by way of a temporary file.
+    what is fetched and not yet decoded (256 MiB). An audio file over 64 MiB goes by way of a temporary file. Decoding
+    is in child processes (`decoders`), so that no file can harm this one.
     """
 
     def __init__(self, storage_options: Mapping[str, Any], max_seconds: float, check_etag: bool = True) -> None:
@@ -48,7 +47,7 @@ class ReadAudio:
         self.max_seconds = max_seconds
         self.check_etag = check_etag
         self.room = Room(IN_FLIGHT_BYTES)
-        self.decoders = threading.Semaphore(min(DECODERS, len(os.sched_getaffinity(0))))
+        self.decoders = decoders.shared()
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """One shard in, one shard out."""
@@ -99,8 +98,7 @@ class ReadAudio:
                 if isinstance(request, RowGroup):
                     patiently(request.uri, lambda: self._decode_rows(request, results))
                 else:
-                    data = request.fetch()
-                    with self.decoders:
+                    with request.fetch() as data:
                         for piece in request.pieces:
                             results[piece.row] = self._decoded(request.cut(data, piece), piece)
         except FileNotFoundError:
@@ -117,16 +115,25 @@ class ReadAudio:
             if data is None:
                 results[piece.row] = tables.error("missing", f"row {piece.row_index} holds no audio bytes")
             else:
-                with self.decoders:
-                    results[piece.row] = self._decoded(data, piece)
+                results[piece.row] = self._decoded(data, piece)
 
-    def _decoded(self, data: Data, piece: Piece) -> Waveform | str:
+    def _decoded(self, data: Fetched, piece: Piece) -> Waveform | str:
         try:
             if isinstance(data, bytes) and len(data) > fetch.MAX_OBJECT_BYTES:  # of Parquet: sizes of others are known
                 raise RowFault("too_large", f"{len(data)} bytes, at most {fetch.MAX_OBJECT_BYTES} are read")
-            return audio.decode(data, start_s=piece.start_s, end_s=piece.end_s, max_seconds=self.max_seconds)
+            sound = self.decoders.decode(data, start_s=piece.start_s, end_s=piece.end_s, max_seconds=self.max_seconds)
+            _check_length(len(sound) / audio.SAMPLE_RATE, piece.duration_s)
+            return sound
         except RowFault as fault:
             return tables.error(fault.reason, fault.detail)
+
+
+def _check_length(seconds: float, planned: float | None) -> None:
+    """Whether it is as long as the manifest said, or the header when it was planned: a cut file may look whole."""
+    if planned is None or abs(seconds - planned) <= max(LENGTH_TOLERANCE_S, LENGTH_TOLERANCE * planned):
+        return
+    reason = "truncated" if seconds < planned else "changed_since_plan"
+    raise RowFault(reason, f"{seconds:.3f} s of audio, {planned:.3f} s were planned")
 
 
 def _failed(row: int, fault: RowFault) -> Result:

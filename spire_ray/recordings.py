@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from spire_ray import fetch, outputs, tables
+from spire_ray import decoders, fetch, outputs, tables
 from spire_ray.commit import summary_row
 from spire_ray.embedded import audio_parquet
 from spire_ray.errors import MachineFault, RowFault
@@ -22,7 +22,6 @@ from spire_ray.plan import Plan, read_shard
 from spire_ray.segment import Segmentation, cut_recording, measure
 from spire_ray.shards import StoreAt, shard_of
 from spire_ray.store import Store
-from spire_ray.stream import blocks
 from spire_ray.utterances import PLANNED
 from spire_ray.vad import Vad
 
@@ -38,7 +37,8 @@ class CutRecordings:
 
     A recording becomes a row for each piece, in its id `<recording>#start-end` in milliseconds of the file. What cannot
     be cut is a row with an error: `silent` where there is no speech, else what ended the decoding, from where it did.
-    A recording in object storage is copied to a temporary folder first, so memory does not grow with it.
+    A recording in object storage is copied to a temporary folder first, so memory does not grow with it. Decoding is
+    in a child process, which has its time for each block of a few seconds, not for the recording.
     """
 
     def __init__(self, recordings: StoreAt, segmentation: Segmentation, storage_options: Mapping[str, Any]) -> None:
@@ -47,6 +47,7 @@ class CutRecordings:
         self.segmentation = segmentation
         self.storage_options = storage_options
         self.vad = Vad() if segmentation.method == "vad" else None
+        self.decoders = decoders.shared()
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """A shard's descriptor to its segments."""
@@ -69,7 +70,11 @@ class CutRecordings:
             return [dict(recording)], 0.0
         try:
             with local_copy(recording, self.storage_options) as path:
-                levels = measure(blocks(path, recording["start_s"], recording["end_s"]), self.vad)
+                for _ in range(decoders.ATTEMPTS):
+                    blocks = self.decoders.blocks(path, recording["start_s"], recording["end_s"])
+                    levels = measure(blocks, self.vad)
+                    if levels.fault is None or levels.fault.reason != "decoder_crash":
+                        break
         except FileNotFoundError:
             return [_failed(recording, RowFault("missing", recording["audio_uri"]))], 0.0
         except RowFault as fault:

@@ -3,41 +3,28 @@
 Decoding of utterances is in `audio.py`; the limits and what they are called are the same here.
 """
 
-import io
-import mmap
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 import soxr
 from numpy.typing import NDArray
 
-from spire_ray import audio, containers
+from spire_ray import audio
 from spire_ray.errors import RowFault
 
 BLOCK_FRAMES = 65_536  # at the source's rate: 4 s at 16 kHz
 
 
-def blocks(path: Path, start_s: float | None = None, end_s: float | None = None) -> Iterator[NDArray[np.float32]]:
-    """The sound of a local file between `start_s` and `end_s` (seconds), mono float32 at 16 kHz, full scale 1.0.
+def blocks(descriptor: int, start_s: float | None = None, end_s: float | None = None) -> Iterator[NDArray[np.float32]]:
+    """The sound of a file between `start_s` and `end_s` (seconds), mono float32 at 16 kHz, full scale 1.0.
 
     RowFault: empty, unreadable, too_large, truncated, not_finite; after the blocks before the place where it shows.
     """
-    if not path.stat().st_size:
-        raise RowFault("empty", "0 bytes")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        # An MP3 whose frames had to be counted comes back in memory, compressed as it is.
-        container = containers.inspect(data)
-        try:
-            with audio.Forward(io.BytesIO(container.data) if isinstance(container.data, bytes) else file) as sound:
-                audio.check_header(sound, container)
-                yield from _resampled(sound, *_span(sound, start_s, end_s))
-        except sf.LibsndfileError as fault:
-            reason = "truncated" if container.cut else "unreadable"
-            raise RowFault(reason, f"{container.name}: {container.cut or fault.error_string}") from None
-        if container.cut and end_s is None:
-            raise RowFault("truncated", container.cut)
+    with audio.opened(descriptor) as (sound, container):
+        yield from _resampled(sound, *_span(sound, start_s, end_s))
+    if container.cut and end_s is None:
+        raise RowFault("truncated", container.cut)
 
 
 def _span(sound: sf.SoundFile, start_s: float | None, end_s: float | None) -> tuple[int, int | None]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from spire_ray import audio, containers
+from spire_ray import containers, headers
 from spire_ray.ahead import ahead
 from spire_ray.errors import RowFault
 from spire_ray.locations import etag_of, patiently, uri_of
@@ -144,7 +144,7 @@ def _seconds(ranges: "_Ranges", offset: int, size: int) -> float | None:
         if containers.identify(inside.read(64)) not in _BY_HEADER:
             return None
         inside.seek(0)
-        return audio.probe(inside)
+        return headers.seconds(inside)
     except RowFault:
         return None
 

@@ -1,6 +1,6 @@
 import errno
 import io
-import mmap
+import os
 import tarfile
 
 import numpy as np
@@ -97,16 +97,19 @@ def test_a_range_is_what_lies_there(memory):
     data = np.random.default_rng(0).bytes(1000)
     memory.pipe_file("/b/x", data)
     asked = request(memory, 100, 900)
-    assert asked.fetch() == data[100:900]
-    assert asked.cut(asked.fetch(), piece(0, 200, 50)) == data[200:250]
-    assert request(memory, 5, 5).fetch() == b""
+    with asked.fetch() as got:
+        assert got == data[100:900]
+        assert asked.cut(got, piece(0, 200, 50)) == data[200:250]
+    with request(memory, 5, 5).fetch() as got:
+        assert got == b""
 
 
 def test_a_range_that_is_not_there_any_more_is_told(memory):
     memory.pipe_file("/b/x", bytes(1000))
     for start, stop in ((900, 1100), (2000, 2100)):
-        with pytest.raises(RowFault, match=rf"changed_since_plan.* {stop - start} bytes at {start} are asked for"):
-            request(memory, start, stop).fetch()
+        told = rf"changed_since_plan.* {stop - start} bytes at {start} are asked for"
+        with pytest.raises(RowFault, match=told), request(memory, start, stop).fetch():
+            pass
 
 
 def test_a_large_one_goes_by_way_of_a_file(memory, monkeypatch):
@@ -116,12 +119,14 @@ def test_a_large_one_goes_by_way_of_a_file(memory, monkeypatch):
     monkeypatch.setattr(fetch, "_SPOOL_PART", 100_000)
     asked = request(memory, 1, 1_000_003)
     assert asked.memory == 400_000
-    got = asked.fetch()
-    assert isinstance(got, mmap.mmap)
-    assert got[:] == data[1:]
-    assert asked.cut(got, asked.pieces[0]) is got
-    with pytest.raises(RowFault, match="changed_since_plan"):
-        request(memory, 1, 1_000_004).fetch()
+    with asked.fetch() as got:
+        assert not isinstance(got, bytes)
+        assert os.pread(got.fileno(), 2_000_000, 0) == data[1:]
+        assert asked.cut(got, asked.pieces[0]) is got
+        assert asked.cut(got, piece(0, 101, 50)) == data[101:151]
+    assert got.closed
+    with pytest.raises(RowFault, match="changed_since_plan"), request(memory, 1, 1_000_004).fetch():
+        pass
 
 
 def test_a_full_disk_is_the_machines_fault(memory, monkeypatch):
@@ -138,8 +143,8 @@ def test_a_full_disk_is_the_machines_fault(memory, monkeypatch):
     memory.pipe_file("/b/x", bytes(1000))
     monkeypatch.setattr(fetch, "SPOOL_BYTES", 500)
     monkeypatch.setattr(fetch.tempfile, "TemporaryFile", Full)
-    with pytest.raises(MachineFault, match="No space left"):
-        request(memory, 0, 1000).fetch()
+    with pytest.raises(MachineFault, match="No space left"), request(memory, 0, 1000).fetch():
+        pass
 
 
 def test_sizes_settle_what_is_asked(monkeypatch):

@@ -55,6 +55,26 @@ def test_pieces_of_a_file_fetch_it_once(counted):
     assert Counted.fetched == ["/b/long.flac"]
 
 
+def test_a_large_file_goes_by_way_of_a_temporary_one(counted, monkeypatch):
+    counted.pipe_file("/b/long.flac", flac(pcm16(10.0)))
+    monkeypatch.setattr(fetch, "SPOOL_BYTES", 100_000)
+    spans = [(None, None), (8.25, 9.5), (2.0, None)]
+    rows = planned(*({"audio_uri": "counted://b/long.flac", "start_s": s, "end_s": e} for s, e in spans))
+    for (start, end), row in zip(spans, waveforms(rows), strict=True):
+        expected = pcm16(10.0)[int((start or 0) * 16_000) : None if end is None else int(end * 16_000)]
+        assert np.array_equal(samples_of(row), expected)
+    assert Counted.fetched == ["/b/long.flac"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [(2.0, None), (2.09, None), (2.11, "truncated"), (1.91, None), (1.89, "changed_since_plan"), (60.0, "truncated")],
+)
+def test_what_is_decoded_is_as_long_as_what_was_planned(tmp_path, seconds, reason):
+    (tmp_path / "a.flac").write_bytes(flac(pcm16(2.0)))
+    assert errors_of(planned({"audio_uri": str(tmp_path / "a.flac"), "duration_s": seconds})) == [reason]
+
+
 def test_each_fault_is_a_row_with_its_reason(tmp_path, monkeypatch):
     def audio(name, samples, **options):
         sf.write(tmp_path / name, samples, options.pop("rate", 16_000), **options)
@@ -100,7 +120,7 @@ def test_a_file_changed_since_the_plan(tmp_path, counted):
         if corpus == str(tmp_path):
             os.utime(tmp_path / "a.flac", ns=(1, 1))
         else:
-            counted.pipe_file("/b/a.flac", flac(pcm16(2.0)))
+            counted.pipe_file("/b/a.flac", flac(pcm16(1.0, 1)))
         assert errors_of(rows) == ["changed_since_plan"]
         assert errors_of(rows, check_etag=False) == [None]
 

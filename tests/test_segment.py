@@ -16,7 +16,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "jobs"))
 from benchmark_corpus import utterance
 from benchmark_segment import cut_apart
-from spire_ray import fetch, tables
+from spire_ray import fetch, stream, tables
 from spire_ray.cut import cut
 from spire_ray.errors import RowFault, UserError
 from spire_ray.plan import write_plan
@@ -24,12 +24,16 @@ from spire_ray.recordings import CommitSegments, CutRecordings, read_segments
 from spire_ray.segment import Segmentation, cut_recording, measure, speech
 from spire_ray.shards import StoreAt
 from spire_ray.store import Store
-from spire_ray.stream import blocks
 from spire_ray.utterances import PLANNED
 from spire_ray.vad import Vad
 
 RATE = 16_000
 VAD, FIXED = Segmentation("vad", 25.0), Segmentation("fixed", 25.0)
+
+
+def blocks(path, start_s=None, end_s=None):
+    with path.open("rb") as file:
+        yield from stream.blocks(file.fileno(), start_s, end_s)
 
 
 def hush(seconds):

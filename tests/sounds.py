@@ -1,0 +1,58 @@
+"""Sounds as bytes of audio files, and what the decoder makes of them, in this process."""
+
+import io
+import os
+import struct
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from spire_ray import audio
+from spire_ray.errors import RowFault
+
+
+def sound(seconds, rate=16_000, channels=1, seed=0):
+    """A tone with noise, different in each channel: float64 [n, channels]."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * rate))[:, None] / rate
+    return 0.3 * np.sin(2 * np.pi * 220 * t * (1 + np.arange(channels))) + 0.05 * rng.standard_normal(
+        (len(t), channels)
+    )
+
+
+def encoded(samples, rate, format, subtype=None, **options):
+    stream = io.BytesIO()
+    sf.write(stream, samples, rate, format=format, subtype=subtype, **options)
+    return stream.getvalue()
+
+
+def pcm16(seconds, seed=0):
+    return np.rint(sound(seconds, seed=seed)[:, 0] * 20_000).astype(np.int16)
+
+
+def decode(data, **options):
+    """audio.decode of bytes."""
+    descriptor = os.memfd_create("audio")
+    try:
+        os.write(descriptor, data)
+        return audio.decode(descriptor, **options)
+    finally:
+        os.close(descriptor)
+
+
+def fault(data, **options):
+    with pytest.raises(RowFault) as caught:
+        decode(data, **options)
+    return caught.value
+
+
+def patched(data, offset, format, *values):
+    data = bytearray(data)
+    struct.pack_into(format, data, offset, *values)
+    return bytes(data)
+
+
+def snr_db(reference, got):
+    reference, got = np.asarray(reference, np.float64), np.asarray(got, np.float64)
+    return 10 * np.log10((reference**2).sum() / max(1e-30, ((reference - got) ** 2).sum()))
