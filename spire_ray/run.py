@@ -176,7 +176,7 @@ def _driver(
     """A driver for a run in OUT. What it did before an error or a stop is written down too."""
     store = Store(out, on.storage_options)
     store.check_writable()
-    with Driver(command, on.address, str(on.part)) as driver:
+    with Driver(command, on.address, str(on.part)) as driver, driver.beats_in(store):
         if engine.needs_gpus:
             engine.check_fits(driver.cluster.gpus)
         try:

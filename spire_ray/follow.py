@@ -1,0 +1,67 @@
+"""`spire-ray show OUT --follow`: the progress of a run, from any machine that reaches OUT."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from spire_ray.errors import MachineFault, UserError
+from spire_ray.heartbeat import INTERVAL_S
+from spire_ray.progress import clock, show_line
+from spire_ray.records import load_json
+from spire_ray.store import Store
+
+LOOK_EVERY_S = 5.0
+SILENT_S = 10 * INTERVAL_S  # a driver that has not been heard of for so long is taken for dead
+
+
+def follow(store: Store, stream: TextIO = sys.stderr, look_every_s: float = LOOK_EVERY_S) -> None:
+    """Show what the drivers at work in OUT do until none of them runs any more.
+
+    UserError when none has run since heartbeats are kept; MachineFault when one stopped on a fault or fell silent.
+    """
+    shown: dict[str, str] = {}
+    began = time.time()
+    while True:
+        drivers = _drivers(store)
+        if not drivers:
+            raise UserError(f"{store.url} has no heartbeat: no driver is at work in it, or it has just begun")
+        # Of the drivers that ended before this look only the newest counts: it says how the run stands.
+        newest = max(drivers, key=lambda driver: float(driver["at"]))
+        now = [one for one in drivers if _alive(one) or one["at"] > began or one is newest]
+        for driver in now:
+            line = _line(driver)
+            if shown.get(driver["id"]) != line:
+                shown[driver["id"]] = line
+                show_line(stream, line, last=len(now) > 1 or not _alive(driver))
+        if not any(_alive(driver) for driver in now):
+            return _end(newest)
+        time.sleep(look_every_s)
+
+
+def _drivers(store: Store) -> list[dict[str, Any]]:
+    found = (load_json(store, f"heartbeat/{name}") for name in store.find("heartbeat"))
+    return [driver for driver in found if driver]
+
+
+def _alive(driver: Mapping[str, Any]) -> bool:
+    return bool(driver["state"] == "running" and time.time() - driver["at"] < SILENT_S)
+
+
+def _line(driver: Mapping[str, Any]) -> str:
+    stages = list(driver["stages"].values())
+    newest = max(stages, key=lambda stage: stage["line"].startswith("text")) if stages else {"line": "starting"}
+    state = "" if driver["state"] == "running" else f" | {driver['state']}"
+    silent = time.time() - driver["at"]
+    if driver["state"] == "running" and silent > 3 * INTERVAL_S:
+        state = f" | silent for {clock(silent)}"
+    part = "" if driver["part"] == "1/1" else f" part {driver['part']}"
+    return f"{driver['host']}{part}  {newest['line']}{state}"
+
+
+def _end(driver: Mapping[str, Any]) -> None:
+    if driver["state"] == "failed":
+        raise MachineFault(f"the driver on {driver['host']} stopped on a fault: its log says which")
+    if driver["state"] == "running":
+        silent = clock(time.time() - driver["at"])
+        raise MachineFault(f"the driver on {driver['host']} was last heard of {silent} ago: run its command again")

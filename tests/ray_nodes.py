@@ -1,0 +1,91 @@
+"""A Ray cluster of several nodes on this machine, by `ray start` as on real ones, with its token on."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # several nodes; the tests' own Ray of one turns it off
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "120",
+    # The nodes are one machine: what a dead one leaves in shared memory is not missed.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_failure_threshold": "5",
+}
+
+
+@dataclass
+class RayNodes:
+    """A head without CPUs for actors, and workers that join it."""
+
+    folder: Path
+    environment: Mapping[str, str]
+    address: str
+    dashboard: str
+    raylets: dict[str, int] = field(default_factory=dict)  # process ids by the node's name
+
+    def join(self, name: str, cpus: int) -> None:
+        """Another node."""
+        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}")
+
+    def kill(self, name: str) -> None:
+        """The node is gone, with everything that ran on it, as when a spot machine is taken away."""
+        raylet = psutil.Process(self.raylets.pop(name))
+        for process in (raylet, *raylet.children(recursive=True)):
+            process.send_signal(signal.SIGKILL)
+
+    def start_head(self) -> None:
+        """The head: one CPU, which is the driver's."""
+        port, dashboard = (where.rpartition(":")[2] for where in (self.address, self.dashboard))
+        places = [f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+        self._start("head", "--head", "--num-cpus=1", *places, f"--temp-dir={self.folder}")
+
+    def _start(self, name: str, *options: str) -> None:
+        before = _raylets()
+        ray = Path(sys.executable).with_name("ray")
+        memory = ["--object-store-memory=200000000", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+        command = [ray, "start", *options, *memory]
+        subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=150)
+        (self.raylets[name],) = _raylets() - before
+
+
+def _raylets() -> set[int]:
+    return {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "raylet"}
+
+
+@contextmanager
+def ray_nodes(folder: Path, environment: Mapping[str, str]) -> Iterator[RayNodes]:
+    """A head and two workers of two CPUs each, gone at the end of the block. `environment`: what all of them see."""
+    token = folder / "token"
+    token.touch(0o600)
+    token.write_text(secrets.token_hex(32))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    settings = {**os.environ, **environment, **ENVIRONMENT, "PATH": path, "RAY_AUTH_TOKEN_PATH": str(token)}
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_ID"):
+        settings.pop(name, None)
+    nodes = RayNodes(folder / "ray", settings, f"127.0.0.1:{_free_port()}", f"http://127.0.0.1:{_free_port()}")
+    try:
+        nodes.start_head()
+        nodes.join("first", cpus=2)
+        nodes.join("second", cpus=2)
+        yield nodes
+    finally:
+        for process in psutil.process_iter(["cmdline"]):
+            if any(str(folder) in word for word in process.info["cmdline"] or ()):
+                process.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -1,0 +1,156 @@
+"""A cluster of three nodes: jobs that are submitted, followed, stopped, gone on with, and that lose a node midway."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import s3fs
+import soundfile
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from conftest import RATE, sound
+from ray_nodes import RayNodes, ray_nodes
+from s3_server import S3Server
+
+SHARDS = 10
+SPIRE_RAY = str(Path(sys.executable).with_name("spire-ray"))
+METRICS = {"spire_shards", "spire_utterances", "spire_audio_seconds", "spire_rtfx", "spire_actor_rtfx", "spire_errors"}
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def nodes(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
+    with ray_nodes(tmp_path_factory.mktemp("n"), s3_server.environment) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def corpus(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two minutes of sound to a shard, and one file that is none, in S3."""
+    folder = tmp_path_factory.mktemp("two-minutes")
+    for index in range(SHARDS):
+        soundfile.write(folder / f"{index}.flac", sound(110.0, index), RATE, subtype="PCM_16")
+    (folder / "broken.flac").write_bytes(b"never a sound" * 50)
+    fs = s3fs.S3FileSystem(skip_instance_cache=True)
+    fs.put(f"{folder}/", f"{s3_server.bucket}/cluster/", recursive=True)
+    return f"{s3_server.url}/cluster"
+
+
+def submit(nodes: RayNodes, *words: str) -> "subprocess.Popen[str]":
+    command = [SPIRE_RAY, "submit", "--address", nodes.dashboard, *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=dict(nodes.environment))
+
+
+def tokenize(corpus: str, out: str, bundle: Path) -> list[str]:
+    return ["tokenize", corpus, out, "--checkpoint", str(bundle), "--shard-minutes", "1"]
+
+
+def parts(out: str) -> dict[str, bytes]:
+    fs = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+    found: dict[str, bytes] = fs.cat(f"{out}/units/part-*.parquet") if fs.glob(f"{out}/units/part-*") else {}
+    return {key.rpartition("/")[2]: value for key, value in found.items()}
+
+
+def wait_for_a_part(out: str, job: "subprocess.Popen[str]") -> int:
+    deadline = time.monotonic() + 200
+    while not (count := len(parts(out))):
+        assert not job.poll(), job.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return count
+
+
+def scraped(nodes: RayNodes) -> dict[str, float]:
+    """Our metrics as Prometheus gets them, from all nodes that Ray's own service discovery names."""
+    found: dict[str, float] = {}
+    discovery = json.loads((nodes.folder / "prom_metrics_service_discovery.json").read_text())
+    for target in discovery[0]["targets"]:
+        try:
+            with urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as answer:
+                text = answer.read().decode()
+        except OSError:
+            continue  # a node that is gone
+        for name, value in re.findall(r"^ray_(spire_\w+?)(?:_total)?\{[^}]*\} (\S+)$", text, re.MULTILINE):
+            found[name] = found.get(name, 0.0) + float(value)
+    return found
+
+
+def test_a_job_that_loses_a_node_ends_with_all_its_rows(
+    nodes: RayNodes, corpus: str, bundle: Path, s3_server: S3Server
+) -> None:
+    out = f"{s3_server.url}/out-lost"
+    job = submit(nodes, *tokenize(corpus, out, bundle))
+    assert wait_for_a_part(out, job) < SHARDS
+    metrics: dict[str, float] = {}
+    nodes.kill("second")
+    deadline = time.monotonic() + 60
+    while not metrics.keys() >= METRICS and time.monotonic() < deadline:
+        metrics = scraped(nodes)
+        time.sleep(0.5)
+    log, told = job.communicate(timeout=400)
+    assert job.returncode == 0, log + told
+    assert re.search(r"job spire-tokenize-\w+\n  log   ray job logs", told)
+    assert "11 of 11 shards" in log or f"{SHARDS} of {SHARDS} shards" in log
+    assert "1 unreadable" in log
+    assert metrics.keys() >= METRICS
+    assert 0 < metrics["spire_audio_seconds"] <= SHARDS * 110
+    check = [sys.executable, str(Path(__file__).with_name("checker.py")), out]
+    assert subprocess.run(check, env=dict(nodes.environment), check=False).returncode == 0
+
+
+def test_a_stopped_job_is_gone_on_with_by_the_same_command(
+    nodes: RayNodes, corpus: str, bundle: Path, s3_server: S3Server
+) -> None:
+    out = f"{s3_server.url}/out-stopped"
+    first = submit(nodes, "--no-wait", *tokenize(corpus, out, bundle))
+    told = first.communicate(timeout=100)[1]
+    assert first.returncode == 0, told
+    (name,) = re.findall(r"^job (\S+)$", told, re.MULTILINE)
+    wait_for_a_part(out, first)
+    follow = subprocess.Popen(
+        [SPIRE_RAY, "show", out, "--follow"], stderr=subprocess.PIPE, text=True, env=dict(nodes.environment)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for key in ("RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+            patch.setenv(key, nodes.environment[key])
+        client = JobSubmissionClient(nodes.dashboard)
+        client.stop_job(name)
+        deadline = time.monotonic() + 200
+        while not (info := client.get_job_info(name)).status.is_terminal():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert info.status == JobStatus.STOPPED
+    assert "units" in follow.communicate(timeout=60)[1]
+    stopped = parts(out)
+    assert 0 < len(stopped) < SHARDS
+
+    again = submit(nodes, *tokenize(corpus, out, bundle))
+    log, told = again.communicate(timeout=400)
+    assert again.returncode == 0, log + told
+    whole = parts(out)
+    assert whole.items() > stopped.items()
+    assert whole == parts(f"{s3_server.url}/out-lost")
+
+
+def test_the_exit_code_is_the_jobs_and_mistakes_are_found_before(nodes: RayNodes, s3_server: S3Server) -> None:
+    job = submit(nodes, "show", f"{s3_server.url}/nothing")
+    log, told = job.communicate(timeout=100)
+    assert job.returncode == 2, log + told
+    assert "has no plan.json" in log
+    job = submit(nodes, "show", "some/folder")
+    assert "some/folder is relative to this folder" in job.communicate(timeout=100)[1]
+    assert job.returncode == 2
+
+
+def test_nobody_submits_without_the_token(nodes: RayNodes) -> None:
+    request = urllib.request.Request(f"{nodes.dashboard}/api/jobs/", b'{"entrypoint": "true"}', method="POST")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(request, timeout=10)
