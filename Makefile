@@ -46,7 +46,7 @@ check: setup  ## lint, format and types
 	$(BIN)/mypy
 
 test: check  ## check, then every test
-	$(BIN)/pytest --durations=15
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations=15
 
 # Seeded: TORTURE_SEED=7 makes the same kill times again.
 TORTURE_KILLS ?= 20
@@ -76,10 +76,14 @@ demo: setup  ## speech to text on real speech, on this machine
 	$(BIN)/python jobs/demo.py
 
 # The pins that still fit are kept; for newer ones: make lock UPGRADE=--upgrade. torch's is changed by hand.
+# --no-config: the GPU build needs what the CPU build excludes. transformers as tested on CPUs.
 COMPILE := $(BIN)/uv pip compile --generate-hashes --quiet --no-header --no-annotate
 lock: setup  ## resolve pyproject.toml into the locks
 	$(COMPILE) pyproject.toml --extra cpu --extra dev $(TORCH_SOURCE) $(UPGRADE) \
 		--constraint requirements-torch.lock --no-emit-package torch --output-file requirements-cpu.lock
+	sed -n 's/^\(transformers==[^ ]*\).*/\1/p' requirements-cpu.lock > .venv/transformers.txt
+	$(COMPILE) pyproject.toml --extra gpu $(UPGRADE) --no-config --constraint .venv/transformers.txt \
+		--python-version 3.12 --python-platform x86_64-unknown-linux-gnu --output-file requirements-gpu.lock
 	echo 'pip-audit>=2.10' | $(COMPILE) - $(UPGRADE) --output-file requirements-audit.lock
 
 clean:  ## remove caches, builds and the demo's folder, but not .venv
