@@ -29,13 +29,13 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 SEED = 30
 WIDTH, LAYERS, HEAD_DIM, INNER = 256, 6, 64, 640  # vLLM's CPU attention takes heads of 32 or 64
 CONTEXT = 1024
-STEP_TOKENS = 8192
-TEXT_ROW, SPEECH_ROW = 256, 384  # tokens: attention costs by the square, and a tree of an utterance has some 300
-SPEECH_SHARE = 0.65  # of the tokens of a step, where there are utterances
+STEP_TOKENS = 4096
+TEXT_ROW, SPEECH_ROW = 256, 384  # tokens: attention costs by the square, and a tree of an utterance has some 150
+SPEECH_SHARE = 0.75  # of the tokens of a step, where there are utterances
 PEAK_RATE, WARM_UP, DECAY = 4e-3, 100, 0.1
 CLIP = 1.0
 SENTENCES = 60_000
-SAVE_EVERY, REPORT_EVERY, TRY_EVERY = 100, 20, 200
+SAVE_EVERY, REPORT_EVERY, TRY_EVERY = 50, 20, 100
 
 
 def new_model(tokenizer: Any) -> LlamaForCausalLM:

@@ -19,7 +19,9 @@ from spire_ray.training_lines import (
     transcription,
 )
 
-MULTI_TURN = 2  # languages an utterance is translated into in a second turn; directly it is into all
+# Languages an utterance is translated into, directly and in a second turn, each time it is met: more would cost more
+# tokens than another utterance does, which has more to tell.
+DIRECT, MULTI_TURN = 2, 1
 NOISE = 0.05  # of the units are lost or another, half each: unseen voices do so
 
 
@@ -65,15 +67,16 @@ def text_rows(
 def speech_rows(
     tokenizer: Any, utterances: Sequence[Utterance], random: np.random.Generator, tokens: int, length: int
 ) -> list[list[Branch]]:
-    """Rows of about `length` tokens, `tokens` in all: an utterance's transcript and all its translations together."""
+    """Rows of about `length` tokens, `tokens` in all: an utterance's transcript and some translations together."""
     trees: list[list[Branch]] = []
     used = 0
     while used < tokens:
         sentence, units = utterances[int(random.integers(len(utterances)))]
         units = noisy(units, random)
         asked = [transcription(units, sentence.english)]
-        asked += [speech_translation(units, text, code) for code, text in sentence.translations.items()]
-        for code in random.choice(list(sentence.translations), MULTI_TURN, replace=False):
+        codes = random.choice(list(sentence.translations), DIRECT + MULTI_TURN, replace=False)
+        asked += [speech_translation(units, sentence.translations[code], code) for code in codes[:DIRECT]]
+        for code in codes[DIRECT:]:
             asked.append(multi_turn_translation(units, sentence.english, sentence.translations[code], code))
         trees.append(branch([tokenise(each, tokenizer) for each in asked]))
         used += sum(len(each.ids) for each in trees[-1])
