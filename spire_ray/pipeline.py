@@ -41,7 +41,7 @@ from spire_ray.settings import Encoding, Features, Generation
 from spire_ray.shards import ReadShard, StoreAt
 from spire_ray.stop import unless_stopped
 
-MAX_BLOCKS = 5_000  # each costs the driver 1.2 ms before the first shard: 10^4 took 12 s, 10^5 take 100 s and 1 GB
+MAX_BLOCKS = 2_000  # each costs the driver 1.2 ms before the first shard: 10^4 took 12 s, 10^5 take 100 s and 1 GB
 SHARDS_IN_FLIGHT = 4  # in one engine, so that its batch never drains between shards
 SHARDS_ON_A_GPU = 2  # in one encoder, so that the host packs one while the GPU computes another
 
