@@ -76,7 +76,7 @@ def test_one_child_decodes_file_after_file(one: Decoders, tmp_path: Path) -> Non
         ("crash", "decoder_crash", "Segmentation fault"),
         ("hang", "decoder_timeout", "did not answer for 2 s"),
         ("spin", "decoder_timeout", "computed"),
-        ("claim", "decoder_crash", "over 2048 MiB"),
+        ("claim", "decoder_crash", "over 2000 MiB"),
         ("rave", "decoder_crash", "ended"),
         ("boast", "decoder_crash", "ended"),
         ("invent", "decoder_crash", "ended"),
