@@ -21,6 +21,9 @@ from spire_ray import decoder, decoders, tables
 from spire_ray.decoders import Decoders
 from spire_ray.errors import MachineFault, RowFault
 from spire_ray.read import ReadAudio
+from spire_ray.recordings import CutRecordings
+from spire_ray.segment import Segmentation
+from spire_ray.shards import StoreAt
 
 WHOLE: dict[str, Any] = {"start_s": None, "end_s": None, "max_seconds": 120.0}
 SOUND: NDArray[np.int16] = pcm16(2.0)
@@ -182,6 +185,30 @@ def test_children_end_with_whoever_started_them() -> None:
             return
         time.sleep(0.1)
     raise AssertionError("the child outlived its parent")
+
+
+@pytest.mark.parametrize(
+    ("deed", "reason", "attempts"), [("crash", "decoder_crash", 2), ("spin", "decoder_timeout", 1)]
+)
+def test_a_recording_that_breaks_the_decoder_is_a_row(
+    deed: str, reason: str, attempts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = breaking_decoders(monkeypatch, 1, wall_seconds=60, cpu_seconds=1)
+    started = []
+    start = decoders._Child._start
+    monkeypatch.setattr(decoders._Child, "_start", lambda child: (started.append(child), start(child))[1])
+    segmentation = Segmentation.parse("fixed:25")
+    assert segmentation is not None
+    stage = CutRecordings(StoreAt(str(tmp_path / "plan"), {}), segmentation, {})
+    (tmp_path / "bad.wav").write_bytes(FLAC + f"<{deed}>".encode())
+    (tmp_path / "good.wav").write_bytes(FLAC)
+    row = dict.fromkeys(tables.PLAN.names)
+    (piece,), seconds = stage.cut(row | {"utterance_id": "bad", "audio_uri": str(tmp_path / "bad.wav")})
+    assert tables.reason_of(piece["error"]) == reason
+    assert (seconds, len(started)) == (0.0, attempts)
+    (piece,), seconds = stage.cut(row | {"utterance_id": "good", "audio_uri": str(tmp_path / "good.wav")})
+    assert (piece["error"], seconds) == (None, 2.0)
+    close(made)
 
 
 def test_a_shard_with_files_that_break_the_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
