@@ -94,3 +94,16 @@ def breaking_decoders(monkeypatch: Any, size: int, wall_seconds: float, cpu_seco
     made = Decoders(size)
     monkeypatch.setattr(decoders, "shared", lambda: made)
     return made
+
+
+def counted_starts(monkeypatch: Any) -> list[object]:
+    """Grows by one whenever a child is started."""
+    started: list[object] = []
+    start = decoders._Child._start
+
+    def counting(child: Any) -> None:
+        started.append(child)
+        start(child)
+
+    monkeypatch.setattr(decoders._Child, "_start", counting)
+    return started

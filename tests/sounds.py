@@ -50,11 +50,11 @@ def fault(data: bytes, **options: Any) -> RowFault:
 
 
 def patched(data: bytes, offset: int, format: str, *values: int) -> bytes:
-    data = bytearray(data)
-    struct.pack_into(format, data, offset, *values)
-    return bytes(data)
+    changed = bytearray(data)
+    struct.pack_into(format, changed, offset, *values)
+    return bytes(changed)
 
 
 def snr_db(reference: NDArray[Any], got: NDArray[Any]) -> float:
     reference, got = np.asarray(reference, np.float64), np.asarray(got, np.float64)
-    return 10 * np.log10((reference**2).sum() / max(1e-30, ((reference - got) ** 2).sum()))
+    return 10 * float(np.log10((reference**2).sum() / max(1e-30, ((reference - got) ** 2).sum())))

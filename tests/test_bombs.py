@@ -86,7 +86,7 @@ def bombs(hours: float) -> list[Bomb]:
     silent: dict[tuple[float | None, float | None], str | None] = {WHOLE: "too_long", first: "silent", last: "silent"}
     nonsense = b"\xff\xf3\x18\xc4" * (1 << 20)
     nan = encoded(np.full(100 * 16_000, np.nan), 16_000, "WAV", "FLOAT")
-    fast = min(600, 480 * hours)  # the longest utterance there may be, in all the memory that it may have
+    fast = min(600, 120 * hours)  # the longest utterance there may be, in all the memory that it may have
     return [
         Bomb("silent FLAC", lambda path: hush(path, end, "FLAC"), silent),
         Bomb("silent Ogg Vorbis", lambda path: hush(path, min(end, HOUR), "OGG"), {WHOLE: "too_long"}),

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from crashing_decoder import DEEDS, breaking_decoders
+from crashing_decoder import DEEDS, breaking_decoders, counted_starts
 from sounds import encoded, pcm16
 from spire_ray import decoder, decoders, tables
 from spire_ray.decoders import Decoders
@@ -106,9 +106,7 @@ def test_a_decoder_that_breaks_costs_one_file(
 @pytest.mark.parametrize(("deed", "attempts"), [("crash", 2), ("spin", 1)])
 def test_a_file_has_two_attempts_at_most(deed: str, attempts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = breaking_decoders(monkeypatch, 1, wall_seconds=60, cpu_seconds=1)
-    started = []
-    start = decoders._Child._start
-    monkeypatch.setattr(decoders._Child, "_start", lambda child: (started.append(child), start(child))[1])
+    started = counted_starts(monkeypatch)
     assert reason(made, FLAC + f"<{deed}>".encode()) in ("decoder_crash", "decoder_timeout")
     assert len(started) == attempts
     close(made)
@@ -194,9 +192,7 @@ def test_a_recording_that_breaks_the_decoder_is_a_row(
     deed: str, reason: str, attempts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = breaking_decoders(monkeypatch, 1, wall_seconds=60, cpu_seconds=1)
-    started = []
-    start = decoders._Child._start
-    monkeypatch.setattr(decoders._Child, "_start", lambda child: (started.append(child), start(child))[1])
+    started = counted_starts(monkeypatch)
     segmentation = Segmentation.parse("fixed:25")
     assert segmentation is not None
     stage = CutRecordings(StoreAt(str(tmp_path / "plan"), {}), segmentation, {})

@@ -10,7 +10,7 @@ from threading import Event, Thread
 
 import pytest
 
-from crashing_decoder import breaking_decoders
+from crashing_decoder import breaking_decoders, counted_starts
 from mutations import mutated, originals
 from sounds import encoded, pcm16
 from spire_ray import decoders, tables
@@ -121,9 +121,7 @@ def test_a_hundredth_of_the_files_break_the_decoder(tmp_path: Path, monkeypatch:
     deeds = {50: "crash", 150: "hang", 250: "spin", 350: "eat", 450: "crash", 550: "eat", 650: "leave", 750: "rave"}
     files = {f"{n:04}": flac + (f"<{deeds[n]}>".encode() if n in deeds else b"") for n in range(800)}
     made = breaking_decoders(monkeypatch, 2, decoders.WALL_SECONDS, 60)
-    started: list[object] = []
-    start = decoders._Child._start
-    monkeypatch.setattr(decoders._Child, "_start", lambda child: (started.append(child), start(child))[1])
+    started = counted_starts(monkeypatch)
     began = time.monotonic()
     with watched(made) as peaks:
         found = read(files, tmp_path / "shard")
