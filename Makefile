@@ -51,7 +51,7 @@ test: check  ## check, then every test
 # Seeded: TORTURE_SEED=7 makes the same kill times again.
 TORTURE_KILLS ?= 20
 TORTURE_SEED ?= 0
-torture: setup  ## kill runs again and again at random moments: 20 with Ray, 50 times as many without
+torture: setup  ## kill runs again and again (20 with Ray, 50 times as many without); hostile audio for 10 minutes
 	$(BIN)/python tests/race.py --kills $$((50 * $(TORTURE_KILLS))) --seed $(TORTURE_SEED)
 	TORTURE_KILLS=$(TORTURE_KILLS) TORTURE_SEED=$(TORTURE_SEED) $(BIN)/pytest -m torture --timeout=0 -s
 

@@ -94,8 +94,9 @@ def _descriptor(data: bytes | BinaryIO) -> Iterator[int]:
     if not isinstance(data, bytes):
         yield data.fileno()
         return
-    with open(os.memfd_create("audio"), "wb", buffering=0) as file:
+    with open(os.memfd_create("audio"), "wb") as file:
         file.write(data)
+        file.flush()
         yield file.fileno()
 
 

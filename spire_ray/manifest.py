@@ -104,7 +104,8 @@ def kind_of(fs: AbstractFileSystem, path: str) -> str:
         head: bytes = file.read(_HEAD)
     name = path.rpartition("/")[2].lower()
     if head[:2] == GZIP:
-        head, name = zlib.decompressobj(wbits=31).decompress(head, _HEAD), name.removesuffix(".gz")
+        with _readable_gzip(path):
+            head, name = zlib.decompressobj(wbits=31).decompress(head, _HEAD), name.removesuffix(".gz")
         if head[_TAR] == b"ustar" or name.endswith((".tar", ".tgz")):
             refuse_packed(path, GZIP)
     if head[:4] == b"PAR1":
@@ -132,11 +133,19 @@ def refuse_packed(path: str, head: bytes) -> None:
 
 @contextmanager
 def opened(fs: AbstractFileSystem, path: str) -> Iterator[BinaryIO]:
-    """The file's bytes as a stream, unpacked where gzip packed them."""
-    with fs.open(path, "rb") as file:
+    """The file's bytes as a stream, unpacked where gzip packed them. UserError where what is packed is damaged."""
+    with _readable_gzip(path), fs.open(path, "rb") as file:
         packed = file.read(2) == GZIP
         file.seek(0)
         yield gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[misc]
+
+
+@contextmanager
+def _readable_gzip(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
+        raise UserError(f"{path} is packed by gzip and damaged: {fault}") from None
 
 
 def records(file: BinaryIO, kind: str) -> Iterator[Record]:

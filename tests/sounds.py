@@ -3,16 +3,18 @@
 import io
 import os
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile as sf
+from numpy.typing import NDArray
 
 from spire_ray import audio
 from spire_ray.errors import RowFault
 
 
-def sound(seconds, rate=16_000, channels=1, seed=0):
+def sound(seconds: float, rate: int = 16_000, channels: int = 1, seed: int = 0) -> NDArray[np.float64]:
     """A tone with noise, different in each channel: float64 [n, channels]."""
     rng = np.random.default_rng(seed)
     t = np.arange(round(seconds * rate))[:, None] / rate
@@ -21,17 +23,17 @@ def sound(seconds, rate=16_000, channels=1, seed=0):
     )
 
 
-def encoded(samples, rate, format, subtype=None, **options):
+def encoded(samples: NDArray[Any], rate: int, format: str, subtype: str | None = None, **options: Any) -> bytes:
     stream = io.BytesIO()
     sf.write(stream, samples, rate, format=format, subtype=subtype, **options)
     return stream.getvalue()
 
 
-def pcm16(seconds, seed=0):
+def pcm16(seconds: float, seed: int = 0) -> NDArray[np.int16]:
     return np.rint(sound(seconds, seed=seed)[:, 0] * 20_000).astype(np.int16)
 
 
-def decode(data, **options):
+def decode(data: bytes, **options: Any) -> NDArray[np.int16]:
     """audio.decode of bytes."""
     descriptor = os.memfd_create("audio")
     try:
@@ -41,18 +43,18 @@ def decode(data, **options):
         os.close(descriptor)
 
 
-def fault(data, **options):
+def fault(data: bytes, **options: Any) -> RowFault:
     with pytest.raises(RowFault) as caught:
         decode(data, **options)
     return caught.value
 
 
-def patched(data, offset, format, *values):
-    data = bytearray(data)
-    struct.pack_into(format, data, offset, *values)
-    return bytes(data)
+def patched(data: bytes, offset: int, format: str, *values: int) -> bytes:
+    changed = bytearray(data)
+    struct.pack_into(format, changed, offset, *values)
+    return bytes(changed)
 
 
-def snr_db(reference, got):
+def snr_db(reference: NDArray[Any], got: NDArray[Any]) -> float:
     reference, got = np.asarray(reference, np.float64), np.asarray(got, np.float64)
-    return 10 * np.log10((reference**2).sum() / max(1e-30, ((reference - got) ** 2).sum()))
+    return 10 * float(np.log10((reference**2).sum() / max(1e-30, ((reference - got) ** 2).sum())))

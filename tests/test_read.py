@@ -1,3 +1,5 @@
+"""Planned rows to waveforms: what comes back, what is fetched for it, and what becomes of faults."""
+
 import errno
 import json
 import os
@@ -7,18 +9,14 @@ import pyarrow as pa
 import pytest
 import soundfile as sf
 
-from spire_ray import fetch, locations, read, tables
+from reading import Counted, counted, errors_of, flac, pcm16, planned, samples_of, waveforms
+from spire_ray import fetch, read, tables
 from spire_ray.corpus import read_corpus
 from spire_ray.cut import cut
 from spire_ray.errors import MachineFault, UserError
 from spire_ray.read import ReadAudio
-from waveforms import Counted, empty_counted, errors_of, flac, pcm16, planned, samples_of, waveforms
 
-
-@pytest.fixture
-def counted(monkeypatch):
-    monkeypatch.setattr(locations, "FIRST_WAIT_S", 0.001)
-    return empty_counted()
+__all__ = ["counted"]  # a fixture
 
 
 def test_files_come_back_whole_and_in_order(tmp_path):

@@ -1,4 +1,4 @@
-"""`make torture`: real runs with real Ray, killed at seeded random moments, again and again. Not part of `make test`.
+"""Of `make torture`: real runs with real Ray, killed at seeded random moments, again and again; not of `make test`.
 
 A short form of it is: test_interruption.py kills one run of each kind, test_crash_points.py simulates every death.
 """

@@ -1,19 +1,16 @@
-"""Audio bytes in Parquet to waveforms."""
+"""Audio bytes inside Parquet to waveforms."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from reading import Counted, counted, errors_of, flac, pcm16, planned, samples_of, waveforms
 from spire_ray import tables
 from spire_ray.corpus import read_corpus
 from spire_ray.cut import cut
-from waveforms import Counted, empty_counted, errors_of, flac, pcm16, planned, samples_of, waveforms
 
-
-@pytest.fixture
-def counted():
-    return empty_counted()
+__all__ = ["counted"]  # a fixture
 
 
 def embedded(path, values, row_group_size=None, layout="struct"):

@@ -1,4 +1,4 @@
-"""What tests of reading share: sounds, planned rows and what is read of them, and a file system that counts."""
+"""The reader over planned rows, its results checked, and a file system that counts and fails."""
 
 import io
 import threading
@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import fsspec
 import numpy as np
+import pytest
 import soundfile as sf
 from fsspec.implementations.memory import MemoryFileSystem
 
-from spire_ray import tables
+from spire_ray import locations, tables
 from spire_ray.read import ReadAudio
 
 
@@ -90,10 +91,11 @@ class Counted(MemoryFileSystem):
                 Counted.running -= 1
 
 
-def empty_counted():
-    """The file system `counted://`, with nothing on it."""
+@pytest.fixture
+def counted(monkeypatch):
     fsspec.register_implementation("counted", Counted, clobber=True)
     for state in (Counted.store, Counted.fetched, Counted.faults):
         state.clear()
     Counted.most = 0
+    monkeypatch.setattr(locations, "FIRST_WAIT_S", 0.001)
     return Counted()
