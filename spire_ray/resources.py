@@ -2,11 +2,13 @@
 
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 # Before ray is imported: no usage reports, and no exporters, which crash workers (NeMo Curator PR 1842).
@@ -19,7 +21,7 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 import ray
 from ray._private import ray_constants
 
-from spire_ray.errors import UserError
+from spire_ray.errors import MachineFault, UserError
 
 CPUS_PER_ENCODER = 4  # without GPUs: beyond 4 threads an encoder gains less than a second actor does
 # A GPU's actor feeds it, and readers leave it that. It reserves nothing: readers spread over all nodes and start first,
@@ -28,6 +30,7 @@ GPU_ACTOR_CPUS = 0.5
 # While a codebook is fitted a GPU is shared: more than half of it is the holder's, so that no two are on one.
 HOLDER_GPUS, SHARED_ENCODER_GPUS = 0.6, 0.4
 HOLDER_CPUS = 0.03  # it idles while others encode, in the place of a commit: 0.25 to eight
+RAY_ROOM = 100 << 20  # bytes: a session's logs and sockets take tens of MB
 READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x
 
 
@@ -65,11 +68,12 @@ class Pool:
 def connect(address: str | None) -> Cluster:
     """Join the cluster at `address` (or RAY_ADDRESS), else start Ray on this machine alone, bound to loopback.
 
-    UserError when there is no cluster at `address`.
+    UserError when there is no cluster at `address`, MachineFault when Ray has no room for its files here.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     settings: dict[str, Any] = {}
     if address == "local":
+        _check_room(ray_folder())
         # Ray makes the machine's outward address of 127.0.0.1, and listens on every interface, unless this says that
         # there is no cluster: in this process by the constant, in those it starts by the variable.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -88,6 +92,20 @@ def connect(address: str | None) -> Cluster:
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return of_this_cluster()
+
+
+def ray_folder() -> str:
+    """Where Ray on this machine keeps its logs, and what does not fit into memory."""
+    return os.environ.get("RAY_TMPDIR") or "/tmp"
+
+
+def _check_room(folder: str) -> None:
+    there = Path(folder)
+    while not there.exists():  # Ray makes it
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < RAY_ROOM:
+        raise MachineFault(f"{folder} has {free >> 20} MB free: Ray keeps its files there, or where RAY_TMPDIR says")
 
 
 @contextmanager

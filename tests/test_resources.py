@@ -1,8 +1,14 @@
 """What the actors reserve fits into what the cluster has: otherwise Ray would wait for ever."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
+from ray.exceptions import OutOfDiskError, RayError
 
 from spire_ray import resources
+from spire_ray.driver import fault_behind
+from spire_ray.errors import MachineFault
 from spire_ray.resources import Cluster, Pool
 
 
@@ -85,3 +91,24 @@ def test_without_an_address_or_a_cluster_the_user_is_told(monkeypatch: pytest.Mo
     monkeypatch.setattr("ray.init", refuse)
     with pytest.raises(resources.UserError, match=r"no Ray cluster answers at 127.0.0.1:1: nobody answers"):
         resources.connect("127.0.0.1:1")
+
+
+def test_ray_is_not_started_where_it_has_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def start(*words: object, **settings: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr("ray.init", start)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("shutil.disk_usage", {tmp_path: SimpleNamespace(free=5 << 20)}.__getitem__)
+    for folder in (tmp_path, tmp_path / "not" / "yet"):
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
+        with pytest.raises(MachineFault, match=f"{folder} has 5 MB free"):
+            resources.connect(None)
+
+
+@pytest.mark.parametrize("error", [OutOfDiskError("x"), RayError("RayTaskError(OutOfDiskError): Local disk is full")])
+def test_a_disk_that_ray_has_filled_is_named(error: RayError, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/scratch/ray")
+    told = fault_behind(error)
+    assert isinstance(told, MachineFault)
+    assert str(told).startswith("the disk of /scratch/ray,")

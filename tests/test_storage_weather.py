@@ -152,6 +152,7 @@ def test_slow_bodies_are_waited_for(proxy: FaultProxy, job: str, monkeypatch: py
 def test_an_etag_that_is_no_md5_is_found_out(proxy: FaultProxy, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of objects that are encrypted by a key service it has the form of one."""
     monkeypatch.setattr(fetch, "_OTHER_TAGS", set())
+    monkeypatch.setattr(locations, "FIRST_WAIT_S", 0.0)
     store = Store(job)
     (piece,) = [fetch.Piece(0, None, None, None, 0, 7000)]
     store.create("sent", b"slowly " * 1000)
