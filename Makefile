@@ -51,8 +51,10 @@ test: check  ## check, then every test
 # Seeded: TORTURE_SEED=7 makes the same kill times again.
 TORTURE_KILLS ?= 20
 TORTURE_SEED ?= 0
-torture: setup  ## kill runs again and again (20 with Ray, 50 times as many without); hostile audio for 10 minutes
+torture: setup  ## the campaigns: runs killed (with Ray, on three nodes, on S3, on a disk), hostile audio
 	$(BIN)/python tests/race.py --kills $$((50 * $(TORTURE_KILLS))) --seed $(TORTURE_SEED)
+	$(BIN)/python tests/race.py --kills $$((10 * $(TORTURE_KILLS))) --seed $(TORTURE_SEED) --s3
+	$(BIN)/python tests/node_kills.py --kills $(TORTURE_KILLS) --seed $(TORTURE_SEED)
 	TORTURE_KILLS=$(TORTURE_KILLS) TORTURE_SEED=$(TORTURE_SEED) $(BIN)/pytest -m torture --timeout=0 -s
 
 # --strict: a package that the service knows nothing of is a failure, not a line at the end.

@@ -118,7 +118,7 @@ def fit_codebook(options: argparse.Namespace) -> None:
 
 def codebook_report(options: argparse.Namespace) -> None:
     """Usage of a codebook."""
-    report.report(options.codebook, options.out, options.json, options.png, Console())
+    report.report(options.codebook, options.out, options.json, options.png, Console(emoji=False))
 
 
 def submit(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.data import DataContext, Dataset
 from ray.data.exceptions import ExecutionTimeoutError
-from ray.exceptions import RayError
+from ray.exceptions import OutOfDiskError, RayError
 
 from spire_ray import __version__, resources
 from spire_ray.commit import Summary
@@ -158,6 +158,9 @@ def fault_behind(error: BaseException) -> Exception:
     if found := _OURS.findall(str(error)):
         name, message = found[-1]
         return UserError(message) if name == "UserError" else MachineFault(message)
+    if OutOfDiskError.__name__ in f"{type(error).__name__}: {error}":
+        folder = resources.ray_folder()
+        return MachineFault(f"the disk of {folder}, on this node or another, is full: Ray had to put objects there")
     print(error, file=sys.stderr)
     lines = [line for line in str(error).splitlines() if line.strip()]
     return MachineFault(f"a stage failed: {lines[-1].strip() if lines else type(error).__name__}")

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spire_ray.errors import UserError
+from spire_ray.locations import room_in
 
 RUN_BYTES = 64 << 20  # sorting holds them twice
 BATCH_ROWS = 2048  # of a run; of each run one is in memory: 400 runs (10^8 rows) hold 200 MB
@@ -27,7 +28,7 @@ def sorted_by_id(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     UserError, after the last of them, when ids are not unique: it counts all, and names a few.
     """
     doubles = _Doubles()
-    with tempfile.TemporaryDirectory(prefix="spire-ray-sort-") as folder:
+    with room_in(tempfile.gettempdir()), tempfile.TemporaryDirectory(prefix="spire-ray-sort-") as folder:
         runs: list[_Run] = []
         held: list[pa.Table] = []
         size = 0

@@ -9,7 +9,8 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import fsspec
@@ -93,10 +94,12 @@ def locate(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[
 
 
 def _once(uri: str) -> dict[str, Any]:
-    """Options that leave an S3 client few attempts of its own: a listing needs them, page by page."""
+    """Options that leave an S3 client few attempts of its own, which a listing needs page by page."""
     if uri.partition("://")[0].lower() not in _S3_SCHEMES:
         return {}
-    return {"config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": S3_CLIENT_ATTEMPTS}}}
+    retries = {"mode": "standard", "total_max_attempts": S3_CLIENT_ATTEMPTS}
+    # One request for an object, not first one for its size: and a whole body is one whose checksum is compared.
+    return {"config_kwargs": {"retries": retries}, "max_concurrency": 1}
 
 
 def refused_place(url: str) -> str | None:
@@ -153,6 +156,17 @@ def patiently(uri: str, call: Callable[[], T]) -> T:
             if _refused(fault) or tried >= ATTEMPTS:
                 raise MachineFault(f"{uri}: {_told(fault)}") from fault
         time.sleep(FIRST_WAIT_S * min(2 ** (tried - 1), 16) * (1 + random.random()))
+
+
+@contextmanager
+def room_in(folder: str) -> Iterator[None]:
+    """What does not fit onto the disk in this block is a MachineFault that names `folder`."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in _FULL:
+            raise
+        raise MachineFault(f"{folder}: {os.strerror(fault.errno)}: make room there, or use another folder") from fault
 
 
 def of_storage(fault: Exception) -> bool:

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spire_ray.cut import known_seconds, milliseconds
-from spire_ray.errors import UserError
+from spire_ray.errors import MachineFault, UserError
 from spire_ray.frozen import FINGERPRINT, fingerprint, plain, refuse_other
-from spire_ray.locations import patiently
+from spire_ray.locations import patiently, room_in
 from spire_ray.parquet import check_plain, open_parquet
 from spire_ray.store import Store
 from spire_ray.tables import PLAN
@@ -100,7 +100,7 @@ def write_plan(store: Store, shards: Iterable[pa.Table], settings: Mapping[str, 
     mark = fingerprint(settings)
     counts = Counts()
     # On this machine first: that ids are unique is known at the end, and before that nothing may be written to OUT.
-    with tempfile.TemporaryDirectory(prefix="spire-ray-plan-") as folder:
+    with room_in(tempfile.gettempdir()), tempfile.TemporaryDirectory(prefix="spire-ray-plan-") as folder:
         numbered = groupby(enumerate(shards), lambda shard: shard[0] // SHARDS_PER_PART)
         paths = [
             _spool(Path(folder) / str(part), (shard for _, shard in some), counts, mark) for part, some in numbered
@@ -136,8 +136,11 @@ def read_shard(store: Store, index: int) -> pa.Table:
 
     try:
         return patiently(where, read)
-    except (UserError, pa.ArrowException):
-        # Pages have checksums, the footer has none: what was damaged on its way is whole the second time.
+    except (MachineFault, FileNotFoundError):
+        raise
+    except Exception:
+        # Pages have checksums, the footer has none, and a bit of it may mean anything: what was damaged on its way is
+        # whole the second time, and what is still wrong then is raised.
         return patiently(where, read)
 
 

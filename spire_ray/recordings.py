@@ -16,7 +16,7 @@ from spire_ray.commit import summary_row
 from spire_ray.embedded import audio_parquet
 from spire_ray.errors import MachineFault, RowFault
 from spire_ray.frozen import FINGERPRINT
-from spire_ray.locations import locate, patiently
+from spire_ray.locations import locate, patiently, room_in
 from spire_ray.manifest import embedded_audio
 from spire_ray.plan import Plan, read_shard
 from spire_ray.segment import Segmentation, cut_recording, measure
@@ -130,7 +130,7 @@ def local_copy(recording: Mapping[str, Any], storage_options: Mapping[str, Any])
     if isinstance(fs, LocalFileSystem) and offset is None and recording["row_index"] is None:
         yield Path(path)
         return
-    with tempfile.NamedTemporaryFile(prefix="spire-ray-recording-") as copy:
+    with room_in(tempfile.gettempdir()), tempfile.NamedTemporaryFile(prefix="spire-ray-recording-") as copy:
         if recording["row_index"] is not None:
             copy.write(patiently(uri, lambda: _embedded(fs, path, recording["row_index"])))
         else:

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 # Before ray is imported: no usage reports, and no exporters, which crash workers (NeMo Curator PR 1842).
@@ -19,13 +21,16 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 import ray
 from ray._private import ray_constants
 
-from spire_ray.errors import UserError
+from spire_ray.errors import MachineFault, UserError
 
 CPUS_PER_ENCODER = 4  # without GPUs: beyond 4 threads an encoder gains less than a second actor does
-GPU_ACTOR_CPUS = 0.5  # it feeds its GPU: small machines have two CPUs to one
+# A GPU's actor feeds it, and readers leave it that. It reserves nothing: readers spread over all nodes and start first,
+# so that on a machine of few CPUs and many GPUs it would wait for a CPU for ever.
+GPU_ACTOR_CPUS = 0.5
 # While a codebook is fitted a GPU is shared: more than half of it is the holder's, so that no two are on one.
 HOLDER_GPUS, SHARED_ENCODER_GPUS = 0.6, 0.4
 HOLDER_CPUS = 0.03  # it idles while others encode, in the place of a commit: 0.25 to eight
+RAY_ROOM = 100 << 20  # bytes: a session's logs and sockets take tens of MB
 READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x
 
 
@@ -63,11 +68,12 @@ class Pool:
 def connect(address: str | None) -> Cluster:
     """Join the cluster at `address` (or RAY_ADDRESS), else start Ray on this machine alone, bound to loopback.
 
-    UserError when there is no cluster at `address`.
+    UserError when there is no cluster at `address`, MachineFault when Ray has no room for its files here.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     settings: dict[str, Any] = {}
     if address == "local":
+        _check_room(ray_folder())
         # Ray makes the machine's outward address of 127.0.0.1, and listens on every interface, unless this says that
         # there is no cluster: in this process by the constant, in those it starts by the variable.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -86,6 +92,20 @@ def connect(address: str | None) -> Cluster:
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return of_this_cluster()
+
+
+def ray_folder() -> str:
+    """Where Ray on this machine keeps its logs, and what does not fit into memory."""
+    return os.environ.get("RAY_TMPDIR") or "/tmp"
+
+
+def _check_room(folder: str) -> None:
+    there = Path(folder)
+    while not there.exists():  # Ray makes it
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < RAY_ROOM:
+        raise MachineFault(f"{folder} has {free >> 20} MB free: Ray keeps its files there, or where RAY_TMPDIR says")
 
 
 @contextmanager
@@ -120,11 +140,12 @@ def of_this_cluster() -> Cluster:
 
 
 def encoder_pool(cluster: Cluster, gpus_each: float = 1.0) -> Pool:
-    """One encoder to a GPU, or to a share of one; without GPUs one to four CPUs, a CPU of each four for the readers."""
+    """One encoder to a GPU, or to a share of one; without GPUs one to at most four CPUs, one of them the readers'."""
     if cluster.gpus:
         # Ray puts an actor on one GPU, so that 0.4 makes two to a GPU and leaves a fifth of it.
-        return Pool(cluster.gpus * int(1 / gpus_each + 1e-9), GPU_ACTOR_CPUS * gpus_each, gpus_each)
-    threads = max(1, min(CPUS_PER_ENCODER, cluster.node_cpus))
+        return Pool(cluster.gpus * int(1 / gpus_each + 1e-9), num_cpus=0, num_gpus=gpus_each)
+    # As many threads as fill a node: of two nodes with 6 CPUs, three encoders with 4 threads leave one without a place.
+    threads = max(1, cluster.node_cpus // -(-cluster.node_cpus // CPUS_PER_ENCODER))
     return Pool(max(1, int(cluster.cpus) // threads), num_cpus=threads - 1 or 0.5, num_gpus=0, threads=threads)
 
 
@@ -149,7 +170,8 @@ def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
     if not encoders.num_gpus:
         return Pool(encoders.size, num_cpus=min(0.5, encoders.num_cpus / 2), num_gpus=0)
     commits = commit_pool(encoders)
-    spare = cluster.cpus - encoders.size * encoders.num_cpus - commits.size * commits.num_cpus
+    feeding = encoders.size * encoders.num_gpus * GPU_ACTOR_CPUS
+    spare = cluster.cpus - feeding - commits.size * commits.num_cpus
     if spare < 1:
         return Pool(1, num_cpus=0.25, num_gpus=0)
     return Pool(min(READERS_PER_GPU * encoders.size, int(spare)), num_cpus=1, num_gpus=0)
@@ -158,7 +180,7 @@ def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
 def engine_pool(cluster: Cluster, tensor_parallel_size: int = 1) -> Pool:
     """One engine to a GPU, or to as many as share its tensors; without GPUs one engine on all CPUs of its node."""
     if cluster.gpus:
-        return Pool(max(1, cluster.gpus // tensor_parallel_size), GPU_ACTOR_CPUS, num_gpus=tensor_parallel_size)
+        return Pool(max(1, cluster.gpus // tensor_parallel_size), num_cpus=0, num_gpus=tensor_parallel_size)
     return Pool(1, num_cpus=1, num_gpus=0)
 
 

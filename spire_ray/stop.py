@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from spire_ray.errors import Interrupted
 
@@ -30,7 +31,10 @@ class StopSignal:
     """In its `with` block the first signal raises a flag all stages look at; a second, or GRACE_SECONDS, ends it."""
 
     def __init__(self) -> None:
-        self.flag: Any = ray.remote(_Flag).options(num_cpus=0).remote()
+        # Beside the driver: on a node that is lost, it would take every stage with it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        flag = ray.remote(_Flag).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+        self.flag: Any = flag.remote()
         self.requested = threading.Event()
         self._before: dict[int, Any] = {}
 

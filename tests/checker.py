@@ -17,55 +17,18 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-REASONS = (
-    *("bad_manifest_row", "missing", "unreadable", "empty", "too_short", "too_long", "too_large", "truncated"),
-    *("not_finite", "silent", "decoder_crash", "decoder_timeout", "changed_since_plan", "no_units"),
-    *("context_overflow", "engine_crash"),
-)
+from promised_rows import SCHEMAS, Row, faults_of
+
 MAX_SHOWN = 100
 SHARDS_PER_PART = 1000
 PART = re.compile(r"part-(\d{5,})(?:\.r([1-9]\d*))?\.parquet")
 
-LISTS = {
-    "references": pa.list_(pa.struct([("language", pa.string()), ("text", pa.string())])),
-    "flags": pa.list_(pa.string()),
-    "units": pa.list_(pa.int16()),
-    "run_lengths": pa.list_(pa.int16()),
-}
-
-
-def schema_of(columns: str) -> pa.Schema:
-    """`name:type` each, the type left out for lists; `!` after a name that is never null."""
-    pairs = [column.partition(":")[::2] for column in columns.split()]
-    return pa.schema(
-        [
-            pa.field(name.rstrip("!"), pa.type_for_alias(kind) if kind else LISTS[name], nullable=name[-1] != "!")
-            for name, kind in pairs
-        ]
-    )
-
-
-TEXT = "text:string finish_reason:string avg_logprob:float prompt_tokens:int32 generated_tokens:int32 flags"
-SCHEMAS = {
-    "plan": schema_of(
-        "utterance_id!:string audio_uri:string byte_offset:int64 byte_size:int64 row_index:int64 start_s:double"
-        " end_s:double duration_s:double etag:string corpus:string recording_id:string speaker:string"
-        " speech_ratio:float text:string source_language:string reference:string references shard:int32 error:string"
-    ),
-    "units": schema_of(
-        "utterance_id!:string units run_lengths num_frames:int32 duration_s:double speech_ratio:float error:string"
-    ),
-    "transcripts": schema_of(f"utterance_id!:string {TEXT} error:string"),
-    "translations": schema_of(f"utterance_id!:string target_language!:string method!:string {TEXT} error:string"),
-}
 TABLES = ("units", "transcripts", "translations")
 
-Row = dict[str, Any]
 Item = tuple[str, ...]
 
 
@@ -133,7 +96,8 @@ class Checker:
     def _read(self, table: str, path: Path) -> list[Row]:
         try:
             file = pq.ParquetFile(path)
-            schema, rows = file.schema_arrow, file.read().to_pylist()
+            schema = file.schema_arrow
+            rows: list[Row] = file.read().to_pylist()
         except (pa.ArrowException, OSError) as fault:
             self._say(f"{path}: is not a whole Parquet file: {fault}")
             return []
@@ -142,8 +106,7 @@ class Checker:
             return []
         self.marks.setdefault(table, set()).add(str((schema.metadata or {}).get(b"spire_ray.fingerprint")))
         self.rows[table] += len(rows)
-        for row in rows:
-            self._row(table, path, row)
+        self.wrong += [f"{path}: {row['utterance_id']!r} {fault}" for row in rows for fault in faults_of(table, row)]
         return rows
 
     def _plan(self) -> Iterator[tuple[int, list[Row]]]:
@@ -231,46 +194,6 @@ class Checker:
     def _item(self, table: str, row: Row) -> Item:
         names = ("utterance_id", "target_language") if table == "translations" else ("utterance_id",)
         return tuple(row[name] for name in names)
-
-    def _row(self, table: str, path: Path, row: Row) -> None:
-        """Whether one row is what its table promises."""
-        where = f"{path}: {row['utterance_id']!r}"
-        error = row["error"]
-        if error is not None:
-            if error.partition(":")[0] not in REASONS:
-                self._say(f"{where} has the reason {error.partition(':')[0]!r}")
-            if "\n" in error or len(error) > 300:
-                self._say(f"{where} has an error of {len(error)} characters, or of several lines")
-        if table == "units":
-            self._units_row(where, row)
-        elif table != "plan":
-            self._text_row(where, row)
-
-    def _units_row(self, where: str, row: Row) -> None:
-        units, runs, frames = row["units"], row["run_lengths"], row["num_frames"]
-        if row["error"] is not None:
-            if any(value is not None for value in (units, runs, frames)):
-                self._say(f"{where} has an error and units")
-            return
-        if units is None or runs is None or frames is None or row["duration_s"] is None:
-            self._say(f"{where} has neither units nor an error")
-            return
-        if len(units) != len(runs) or sum(runs) != frames or (runs and min(runs) < 1) or (units and min(units) < 0):
-            self._say(f"{where}: {len(units)} units, {len(runs)} runs of {sum(runs)} frames in all, {frames} frames")
-        if any(first == second for first, second in itertools.pairwise(units)):
-            self._say(f"{where} has units that are not collapsed")
-
-    def _text_row(self, where: str, row: Row) -> None:
-        if row["error"] is not None:
-            if row["text"] is not None or row["finish_reason"] is not None:
-                self._say(f"{where} has an error and a text")
-            return
-        if row["text"] is None or row["finish_reason"] not in ("stop", "length", "repetition"):
-            self._say(f"{where} has neither a whole answer nor an error (finish_reason {row['finish_reason']!r})")
-        flags = row["flags"] or []
-        for reason, flag in (("length", "truncated"), ("repetition", "repetition")):
-            if row["finish_reason"] == reason and flag not in flags:
-                self._say(f"{where} ended by {reason} and is not flagged {flag}")
 
     def _text(self, table: str, counts: dict[Item, Row], units: dict[Item, Row], retried: bool) -> None:
         """Whether text has no_units exactly where there are none; a retry may have mended the units alone."""

@@ -188,6 +188,7 @@ def campaign(place: Disk, wanted: int, chance: random.Random) -> int:
         assert contents(there) == clean, "a run did not end as the undisturbed one"
         assert checker.main([str(there), "--languages", *LANGUAGES]) == 0
         finished += 1
+        print(f"after {time.monotonic() - began:.0f} s: {kills} kills", flush=True)
     print(f"{kills} kills in {time.monotonic() - began:.0f} s, {finished} runs finished, all whole", flush=True)
     return 0
 

@@ -40,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def checked(out: Path, *options: str) -> tuple[int, str]:
     """The checker as a program of its own. Its exit code and what it said."""
-    command = [sys.executable, "-I", checker.__file__, str(out), *options]
+    command = [sys.executable, "-E", "-s", checker.__file__, str(out), *options]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return ended.returncode, ended.stdout + ended.stderr
 

@@ -1,6 +1,7 @@
 """What a user sees of the commands: help, and for each mistake one line, exit code 2 and nothing written."""
 
 import json
+import signal
 from pathlib import Path
 
 import joblib
@@ -13,7 +14,10 @@ from sklearn.cluster import MiniBatchKMeans
 
 from bundle import make_bundle
 from conftest import sound
+from spire_ray import resources
 from spire_ray.cli import main
+from spire_ray.driver import Driver
+from spire_ray.resources import Cluster
 
 COMMANDS = ["speech-to-text", "tokenize", "plan", "generate", "translate", "retry", "show", "export"]
 COMMANDS += ["fit-codebook", "codebook-report", "convert-codebook"]
@@ -153,3 +157,27 @@ def test_a_published_kmeans_pickle_becomes_a_codebook(tmp_path: Path, capsys: py
     centroids = load_file(target)["centroids"].numpy()
     assert np.array_equal(centroids, fitted.cluster_centers_.astype(np.float32))
     assert "already there" in refused(capsys, "convert-codebook", tmp_path / "kmeans_model", target)
+
+
+def test_the_handlers_of_signals_are_the_callers_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_the_caller(number: int, frame: object) -> None:
+        raise AssertionError
+
+    def connect(address: str | None) -> Cluster:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray puts one of its own there
+        return Cluster(cpus=2, gpus=0, node_cpus=2)
+
+    monkeypatch.setattr(resources, "connect", connect)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    soundfile.write(tmp_path / "a.wav", sound(0.5, 0), 16_000)
+    before = signal.signal(signal.SIGTERM, of_the_caller)
+    try:
+        with Driver("test") as driver:
+            assert driver.cluster.cpus == 2
+            assert signal.getsignal(signal.SIGTERM) is of_the_caller
+        for corpus, code in ((tmp_path, 0), (tmp_path / "nowhere", 2)):
+            assert main(["plan", str(corpus), str(tmp_path / "out")]) == code
+            assert signal.getsignal(signal.SIGTERM) is of_the_caller
+    finally:
+        signal.signal(signal.SIGTERM, before)

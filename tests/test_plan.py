@@ -1,11 +1,14 @@
 import hashlib
+import io
 import json
+import random
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spire_ray import plan, tables
+from spire_ray import locations, plan, tables
 from spire_ray.cut import cut, cut_text
 from spire_ray.errors import UserError
 from spire_ray.frozen import fingerprint, freeze
@@ -116,6 +119,23 @@ def test_a_plan_comes_back_shard_by_shard(store):
     parts = [pq.ParquetFile(store.path(f"plan/part-{n:05}.parquet")) for n in range(3)]
     assert [part.num_row_groups for part in parts] == [1000, 1000, 3]
     assert {part.schema_arrow.metadata[b"spire_ray.fingerprint"].decode() for part in parts} == {made.fingerprint}
+
+
+def test_a_bit_that_flips_on_its_way_changes_no_shard(store, monkeypatch):
+    ids = [f"{n:03}" for n in range(40)]
+    assert write_plan(store, cut(planned(ids, reference="Wer spricht?"), 1), SETTINGS).shards == 7
+    shards = [read_shard(store, index) for index in range(7)]
+    (path,) = Path(store.path("plan")).iterdir()
+    data = path.read_bytes()
+    monkeypatch.setattr(locations, "FIRST_WAIT_S", 0.0)
+    chance = random.Random(0)
+    for bit in chance.sample(range(8 * len(data)), 400):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        bodies = iter([bytes(flipped)])
+        monkeypatch.setattr(type(store.fs), "open", lambda *given, bodies=bodies, **how: io.BytesIO(next(bodies, data)))
+        index = chance.randrange(7)
+        assert read_shard(store, index) == shards[index], bit
 
 
 def test_plan_json_says_where_each_shard_lies(store):

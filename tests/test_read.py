@@ -135,7 +135,7 @@ def test_faults_that_stay_stop_the_run_and_name_the_file(counted):
     Counted.faults[:] = [OSError(errno.EIO, "broken")] * 9
     with pytest.raises(MachineFault, match=r"counted://b/a.flac.*broken"):
         waveforms(planned({"audio_uri": "counted://b/a.flac"}))
-    assert len(Counted.fetched) == 5
+    assert len(Counted.fetched) == 8
 
 
 def no_credentials():
@@ -153,12 +153,16 @@ def test_refused_access_stops_the_run_at_once(counted, fault):
     assert len(Counted.fetched) == 1
 
 
-def test_an_unreachable_endpoint_is_tried_again(counted):
+def test_an_endpoint_that_botocore_has_not_reached_is_tried_once_more(counted):
     from botocore.exceptions import EndpointConnectionError
 
     counted.pipe_file("/b/a.flac", flac(pcm16(1.0)))
-    Counted.faults[:] = [EndpointConnectionError(endpoint_url="http://x")] * 4
+    Counted.faults[:] = [EndpointConnectionError(endpoint_url="http://x")]
     assert errors_of(planned({"audio_uri": "counted://b/a.flac"})) == [None]
+    Counted.faults[:] = [EndpointConnectionError(endpoint_url="http://x")] * 4
+    with pytest.raises(MachineFault, match="EndpointConnectionError"):
+        waveforms(planned({"audio_uri": "counted://b/a.flac"}))
+    assert len(Counted.faults) == 2
 
 
 def test_faults_of_the_program_are_not_hidden(counted):

@@ -1,8 +1,14 @@
 """What the actors reserve fits into what the cluster has: otherwise Ray would wait for ever."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
+from ray.exceptions import OutOfDiskError, RayError
 
 from spire_ray import resources
+from spire_ray.driver import fault_behind
+from spire_ray.errors import MachineFault
 from spire_ray.resources import Cluster, Pool
 
 
@@ -36,6 +42,42 @@ def test_both_pipelines_fit_into_any_cluster(cluster: Cluster, gpus_each: float)
         assert encoders.size * encoders.threads <= cluster.cpus
 
 
+def placed(nodes: list[dict[str, float]], *pools: Pool) -> bool:
+    """Whether all actors find a place when Ray puts each pool, in this order, on the nodes with the most room."""
+    for pool in pools:
+        for _ in range(pool.size):
+            fitting = [node for node in nodes if node["cpus"] >= pool.num_cpus and node["gpus"] >= pool.num_gpus]
+            if not fitting:
+                return False
+            node = max(fitting, key=lambda node: node["cpus"])
+            node["cpus"] -= pool.num_cpus
+            node["gpus"] -= pool.num_gpus
+    return True
+
+
+@pytest.mark.parametrize("node_cpus", [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 30, 64])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_every_encoder_finds_a_node_that_has_its_cpus(count: int, node_cpus: int) -> None:
+    cluster = Cluster(max(2, count * node_cpus), 0, node_cpus)
+    encoders = resources.encoder_pool(cluster)
+    nodes = [{"cpus": cluster.cpus / count, "gpus": 0.0} for _ in range(count)]
+    pools = (resources.reader_pool(cluster, encoders), encoders, resources.commit_pool(encoders))
+    assert placed(nodes, *pools), pools
+    assert encoders.size >= count * (node_cpus // 4)
+
+
+@pytest.mark.parametrize(("cpu_nodes", "gpu_node"), [(1, (8, 8)), (4, (4, 8)), (2, (1, 1)), (0, (16, 8))])
+def test_readers_leave_the_gpus_to_the_encoders(cpu_nodes: int, gpu_node: tuple[int, int]) -> None:
+    cpus, gpus = gpu_node
+    nodes = [{"cpus": 32.0, "gpus": 0.0} for _ in range(cpu_nodes)] + [{"cpus": float(cpus), "gpus": float(gpus)}]
+    cluster = Cluster(sum(node["cpus"] for node in nodes), gpus, min(32, cpus))
+    encoders, engines = resources.encoder_pool(cluster), resources.engine_pool(cluster)
+    readers = resources.reader_pool(cluster, encoders)
+    assert placed([dict(node) for node in nodes], readers, encoders, resources.commit_pool(encoders))
+    loaders, commits = resources.loader_pool(engines), resources.commit_pool(engines)
+    assert placed([dict(node) for node in nodes], loaders, engines, commits)
+
+
 def test_encoders_share_gpus_as_asked() -> None:
     cluster = Cluster(cpus=64, gpus=4, node_cpus=64)
     assert [resources.encoder_pool(cluster, share).size for share in (1, 0.5, 0.4, 0.25, 0.1)] == [4, 8, 8, 16, 40]
@@ -49,3 +91,24 @@ def test_without_an_address_or_a_cluster_the_user_is_told(monkeypatch: pytest.Mo
     monkeypatch.setattr("ray.init", refuse)
     with pytest.raises(resources.UserError, match=r"no Ray cluster answers at 127.0.0.1:1: nobody answers"):
         resources.connect("127.0.0.1:1")
+
+
+def test_ray_is_not_started_where_it_has_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def start(*words: object, **settings: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr("ray.init", start)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("shutil.disk_usage", {tmp_path: SimpleNamespace(free=5 << 20)}.__getitem__)
+    for folder in (tmp_path, tmp_path / "not" / "yet"):
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
+        with pytest.raises(MachineFault, match=f"{folder} has 5 MB free"):
+            resources.connect(None)
+
+
+@pytest.mark.parametrize("error", [OutOfDiskError("x"), RayError("RayTaskError(OutOfDiskError): Local disk is full")])
+def test_a_disk_that_ray_has_filled_is_named(error: RayError, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/scratch/ray")
+    told = fault_behind(error)
+    assert isinstance(told, MachineFault)
+    assert str(told).startswith("the disk of /scratch/ray,")

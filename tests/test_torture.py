@@ -1,6 +1,7 @@
 """Of `make torture`: real runs with real Ray, killed at seeded random moments, again and again; not of `make test`.
 
-A short form of it is: test_interruption.py kills one run of each kind, test_crash_points.py simulates every death.
+A short form of it is: test_interruption.py kills one run of each kind, test_node_kills.py an actor and a node,
+test_crash_points.py simulates every death, test_disk_full.py every moment for a disk to be full.
 """
 
 import os
@@ -61,3 +62,25 @@ def test_a_run_that_is_killed_again_and_again(long_corpus: Path, bundle: Path, t
     assert parts(out) == clean
     assert checker.main([str(out)]) == 0
     print(f"{kills} kills, {finished + 1} runs finished, all whole")
+
+
+def test_a_disk_that_fills_up(long_corpus: Path, bundle: Path, tmp_path: Path) -> None:
+    """A real one of 64 kB, which root alone may mount; test_disk_full.py has a simulated one, full at every write."""
+    out, clean = tmp_path / "disk", tmp_path / "clean"
+    out.mkdir()
+    finish(start(long_corpus, clean, bundle))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", out], check=True)
+    try:
+        full = start(long_corpus, out, bundle)
+        last = full.communicate(timeout=900)[1].splitlines()[-1]
+        assert full.returncode == 1, last
+        assert last.startswith(f"spire-ray: fault: {out}/")
+        assert last.endswith("No space left on device")
+        assert parts(out).items() < parts(clean).items()
+        subprocess.run(["mount", "-o", "remount,size=64m", out], check=True)
+        finish(start(long_corpus, out, bundle))
+        assert parts(out) == parts(clean)
+        assert checker.main([str(out)]) == 0
+    finally:
+        subprocess.run(["umount", out], check=True)
+    print(last)
