@@ -1,4 +1,4 @@
-"""Long recordings and several drivers, with real Ray: what lies in OUT afterwards."""
+"""Long recordings, with real Ray: what lies in OUT afterwards."""
 
 import sys
 from pathlib import Path
@@ -12,8 +12,6 @@ import soundfile
 sys.path.append(str(Path(__file__).parents[1] / "jobs"))
 from benchmark_corpus import utterance
 from spire_ray.cli import main
-from spire_ray.outputs import committed
-from spire_ray.store import Store
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 RATE = 16_000
@@ -79,21 +77,3 @@ def test_a_segmentation_that_was_stopped_goes_on(lectures: Path, tmp_path: Path)
     assert min(path.stat().st_mtime_ns for path in (stopped / "segments").glob("part-*")) == kept
     assert min(row["duration_s"] for row in rows(whole, "plan")) > 2
     assert sum(row["duration_s"] for row in rows(whole, "plan")) == pytest.approx(2 * 69 + 600, abs=0.01)
-
-
-def test_parts_come_to_the_whole(corpus: Path, bundle: Path, tmp_path: Path) -> None:
-    def tokenize(out: str, *options: str) -> Path:
-        command = ["tokenize", str(corpus), str(tmp_path / out), "--checkpoint", str(bundle), "--shard-minutes", "0.03"]
-        assert main([*command, *options]) == 0
-        return tmp_path / out
-
-    whole = tokenize("whole")
-    shards = set(committed(Store(str(whole)), "units"))
-    assert len(shards) > 3
-    first = set(committed(Store(str(tokenize("parts", "--part", "2/2"))), "units"))
-    assert not (tmp_path / "parts" / "units" / "_SUCCESS").exists()
-    parts = tokenize("parts", "--part", "1/2")
-    assert first == {shard for shard in shards if shard % 2 == 1}
-    assert set(committed(Store(str(parts)), "units")) == shards
-    for path in [*(whole / "units").iterdir(), whole / "plan.json"]:
-        assert (parts / path.relative_to(whole)).read_bytes() == path.read_bytes()
