@@ -5,6 +5,7 @@ memory file that takes the samples. The process ends when the parent's end of th
 """
 
 import json
+import math
 import os
 import resource
 import socket
@@ -87,7 +88,7 @@ def _limit_memory() -> None:
 
 def _limit_cpu() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + CPU_SECONDS, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + CPU_SECONDS, most))
 
 
 if __name__ == "__main__":

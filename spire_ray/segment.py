@@ -193,7 +193,7 @@ def split(start: int, end: int, energies: NDArray[np.float32], limit: int, windo
         at = _quietest(energies, max(start + 1, latest - window), latest + 1)
         parts.append((start, at))
         start = at
-    return [*parts, (start, end)]
+    return [*parts, (start, end)] if end > start else parts
 
 
 def _quietest(energies: NDArray[np.float32], first: int, after: int) -> int:
