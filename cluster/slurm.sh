@@ -30,6 +30,7 @@ trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
 
 # The name that resolves to the address by which other nodes reach it: symmetric-run finds the head by that.
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# shellcheck disable=SC2329 # by the trap
 stop() { # Slurm told this script that the end is near: the driver is told, commits what runs, and ends with 75
   stopping=1
   srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" pkill -TERM -u "$(id -u)" -f "[s]pire-ray speech-to-text" || true

@@ -1,0 +1,93 @@
+"""What lies in cluster/ is what KubeRay, Ray, Docker, the shell and Grafana take; nothing of it is started here."""
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from spire_ray import metrics
+from spire_ray.cli import main
+
+ROOT = Path(__file__).parents[1]
+CLUSTER = ROOT / "cluster"
+# KubeRay's RayJob, ray.io/v1, of its custom resource definition without the descriptions (Apache-2.0).
+RAYJOB = Path(__file__).with_name("rayjob.schema.json.gz")
+BIN = Path(sys.executable).parent
+
+
+def strict(schema: Any) -> Any:
+    """As the API server prunes: a field that the schema does not name would be dropped in silence."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: strict(value) for key, value in schema.items()}
+    if "properties" in made and not made.get("x-kubernetes-preserve-unknown-fields"):
+        made.setdefault("additionalProperties", False)
+    if made.get("x-kubernetes-int-or-string"):
+        made.pop("type", None)
+    return made
+
+
+def rayjob_faults(job: dict[str, Any]) -> list[str]:
+    schema = strict(json.loads(gzip.decompress(RAYJOB.read_bytes())))
+    schema["properties"]["metadata"] = {"type": "object"}
+    return [fault.message for fault in jsonschema.Draft7Validator(schema).iter_errors(job)]
+
+
+def test_kuberay_takes_the_rayjob_and_would_drop_no_field_of_it() -> None:
+    job = yaml.safe_load((CLUSTER / "rayjob.yaml").read_text())
+    assert rayjob_faults(job) == []
+    job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["contaners"] = []
+    job["spec"]["backoffLimit"] = "many"
+    assert len(rayjob_faults(job)) == 2
+
+
+def test_the_rayjobs_command_is_one_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    words = yaml.safe_load((CLUSTER / "rayjob.yaml").read_text())["spec"]["entrypoint"].split()
+    assert words[0] == "spire-ray"
+    with pytest.raises(SystemExit) as ended:
+        main([*words[1:], "--help"])
+    assert ended.value.code == 0
+    assert "speech-to-text" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp"])
+def test_rays_launcher_takes_the_configuration(name: str) -> None:
+    config = prepare_config(yaml.safe_load((CLUSTER / f"{name}.yaml").read_text()))
+    validate_config(config)
+    assert config["provider"]["type"] == name
+    assert not any(config[f"{kind}setup_commands"] for kind in ("", "head_", "worker_"))  # Ray's own install Ray anew
+    commands = " ".join(config["head_start_ray_commands"] + config["worker_start_ray_commands"])
+    assert commands.count("RAY_AUTH_MODE=token") == 2
+    with pytest.raises(jsonschema.ValidationError, match="Additional properties"):
+        validate_config(config | {"max_wrokers": 1})
+
+
+def test_the_shell_script_is_clean() -> None:
+    found = subprocess.run([BIN / "shellcheck", CLUSTER / "slurm.sh"], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+
+
+def test_the_dockerfile_is_clean_and_copies_what_there_is() -> None:
+    found = subprocess.run([BIN / "hadolint", CLUSTER / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+    copied = re.findall(r"^COPY (\S+) ", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE)
+    assert copied
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_grafana_shows_what_is_counted_and_nothing_else() -> None:
+    dashboard = json.loads((CLUSTER / "grafana.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    shown = set(re.findall(r"\bray_spire_\w+", " ".join(asked)))
+    counters = {f"ray_{name}_total" for name in (*metrics.COUNTERS, "spire_errors")}
+    assert shown == counters | {"ray_spire_rtfx", "ray_spire_actor_rtfx"}
