@@ -59,7 +59,7 @@ def _planned(corpus: str, out: Path) -> dict[str, Any]:
 
 
 def synthetic(utterances: int) -> Iterator[pa.Table]:
-    """so many rows of PLANNED, 65,536 at a time."""
+    """So many rows of PLANNED, 65,536 at a time."""
     for first in range(0, utterances, 65_536):
         at = np.arange(first, min(first + 65_536, utterances), dtype=np.int64)
         numbers = pc.utf8_lpad(pa.array(at * _STEP % utterances).cast(pa.string()), 9, "0")

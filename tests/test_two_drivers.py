@@ -16,7 +16,7 @@ CHECKER = str(Path(__file__).with_name("checker.py"))
 
 
 @pytest.mark.timeout(600)
-def test_two_drivers_at_once_make_one_whole_out(
+def test_two_drivers_make_one_whole_out(
     s3_server: S3Server, corpus: Path, bundle: Path, tmp_path: Path
 ) -> None:
     url = f"{s3_server.url}/two-drivers"
