@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import soundfile
 
-import demo_speech
-from spire_ray.driver import processor
 from spire_ray.recordings import CutRecordings
 from spire_ray.segment import Segmentation
 from spire_ray.shards import StoreAt
@@ -37,6 +35,9 @@ COLUMNS |= {"covered": "in pieces", "peak_rss_mb": "peak MB"}
 
 def measure(hours: float, folder: Path) -> dict[str, Any]:
     """Both ways over a short recording and one of `hours` under `folder`."""
+    import demo_speech
+    from spire_ray.driver import processor  # with it comes Ray, which the stage alone does not load
+
     sentences = sorted((demo_speech.fetch(folder / "speech", CLIPS).parent / "prompts").glob("*.wav"))
     rows = []
     for length in (SHORT_HOURS, hours):
