@@ -51,8 +51,8 @@ def planned(
         row["utterance_id"] += f"#{round((start or 0.0) * 1000)}-{tail}"
     row["utterance_id"] = checked_id(manifest.text(values, columns.get("id")) or row["utterance_id"])
     row |= {"start_s": start, "end_s": end}
-    if duration is not None:
-        row["duration_s"] = duration
+    if start is not None or end is not None or row.get("duration_s") is None:
+        row["duration_s"] = duration  # else the header's: in a sample's JSON it may be another recording's
     row["reference"] = manifest.text(values, columns.get("reference"))
     for name in ("speaker", "recording_id", "corpus"):
         row[name] = manifest.text(values, columns.get(name))
