@@ -53,8 +53,8 @@ def planned(
         row["utterance_id"] += f"#{round((start or 0.0) * 1000)}-{tail}"
     row["utterance_id"] = checked_id(manifest.text(values, columns.get("id")) or row["utterance_id"])
     row["start_s"], row["end_s"] = start, end
-    if duration is not None:
-        row["duration_s"] = duration
+    if start is not None or end is not None or row.get("duration_s") is None:
+        row["duration_s"] = duration  # else the header's: in a sample's JSON it may be another recording's
     for name in _TEXTS & columns.keys():
         row[name] = manifest.text(values, columns[name])
     if language := manifest.text(values, columns.get("language")):

@@ -35,7 +35,7 @@ def write_tar(path, *members, format=tarfile.GNU_FORMAT):
 
 
 def test_a_shard_of_webdataset(tmp_path):
-    first = {"text": "said", "duration": 1.0, "speaker": 7, "language": "de", "offset": 30.0, "path": "elsewhere.wav"}
+    first = {"text": "said", "duration": 77.0, "speaker": 7, "language": "de", "offset": 30.0, "path": "elsewhere.wav"}
     path = write_shard(
         tmp_path / "train-000000.tar",
         {"__key__": "a/0001", "flac": audio(1), "json": json.dumps(first).encode()},
@@ -50,6 +50,7 @@ def test_a_shard_of_webdataset(tmp_path):
     one, two, three = rows
     assert (one["reference"], one["speaker"], one["source_language"], one["start_s"]) == ("said", "7", "de", None)
     assert (two["reference"], two["duration_s"], three["duration_s"]) == ("Grüße", 2.5, None)
+    assert one["duration_s"] == len(sound(1)) / 16_000  # as its header says
     assert one["audio_uri"] == str(path)
     assert one["etag"] == f"{path.stat().st_size}-{path.stat().st_mtime_ns}"
     with tarfile.open(path) as archive:  # Python's own index
