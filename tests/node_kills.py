@@ -31,7 +31,7 @@ from conftest import RATE, sound
 KINDS = ("reader", "encoder", "node", "driver")
 ACTORS = {"reader": "MapBatches(ReadShard)", "encoder": "MapBatches(EncodeUnits)"}
 SHARDS, SECONDS = 6, 110.0
-LIMIT_S = 420
+LIMIT_S = 1200
 SPIRE_RAY = [sys.executable, "-c", "import sys; from spire_ray.cli import main; sys.exit(main())"]
 WORKER: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 100 << 20}
 

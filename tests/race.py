@@ -100,14 +100,17 @@ class Bucket(Disk):
 
 
 @contextmanager
-def counted(endpoint: str, folder: Path) -> Iterator[Path]:
-    """A proxy in a process of its own, which AWS_ENDPOINT_URL names in the block; the file that has its count after."""
-    address, count = folder / "proxy", folder / "count"
+def s3(folder: Path) -> Iterator[Path]:
+    """An S3 server behind a proxy, in a process of their own, which the environment names in the block.
+
+    Yields the file that has the number of requests of each method afterwards.
+    """
+    address, count = folder / "environment", folder / "count"
 
     def serve() -> int:
-        with fault_proxy.before(endpoint) as proxy:
-            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
-            (folder / "new").write_text(proxy.endpoint)
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
+        with s3_server.running(folder / "server") as server, fault_proxy.before(server.endpoint) as proxy:
+            (folder / "new").write_text(json.dumps(server.environment | {"AWS_ENDPOINT_URL": proxy.endpoint}))
             (folder / "new").rename(address)
             try:
                 signal.pause()
@@ -119,7 +122,7 @@ def counted(endpoint: str, folder: Path) -> Iterator[Path]:
     try:
         while not address.exists():
             time.sleep(0.05)
-        os.environ["AWS_ENDPOINT_URL"] = address.read_text()
+        os.environ |= json.loads(address.read_text())
         yield count
     finally:
         os.kill(process, signal.SIGTERM)
@@ -150,9 +153,7 @@ def main() -> int:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="race-")))
         if not options.s3:
             return campaign(Disk(folder), options.kills, random.Random(options.seed))
-        server = stack.enter_context(s3_server.running(folder / "server"))
-        os.environ |= server.environment
-        with counted(server.endpoint, folder) as count:
+        with s3(folder) as count:
             code = campaign(Bucket(folder), options.kills, random.Random(options.seed))
         asked = json.loads(count.read_text())
         print(f"requests: {', '.join(f'{number} {method}' for method, number in sorted(asked.items()))}")
