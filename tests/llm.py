@@ -78,6 +78,11 @@ class Engine:
 @pytest.fixture(scope="module")
 def engine(checkpoint: Checkpoint, orphaned: subprocess.Popen[str]) -> Iterator[Engine]:
     """Starts while the process of `orphaned` does: both wait for a child most of the time."""
+    yield from running_engine(checkpoint)
+
+
+def running_engine(checkpoint: Checkpoint) -> Iterator[Engine]:
+    """An engine over the checkpoint's LLM, for a fixture: it ends when the fixture is left."""
     loop = asyncio.new_event_loop()
     assert checkpoint.llm is not None
     started = start_engine(checkpoint.llm, SETTINGS)
