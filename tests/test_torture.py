@@ -1,6 +1,6 @@
 """Of `make torture`: real runs with real Ray, killed at seeded random moments, again and again; not of `make test`.
 
-A short form of it is: test_interruption.py kills one run of each kind, test_node_kills.py an actor and a node,
+A short form of it is: test_interruption.py kills one run of each kind,
 test_crash_points.py simulates every death, test_disk_full.py every moment for a disk to be full.
 """
 
