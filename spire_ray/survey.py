@@ -132,7 +132,8 @@ def _bill(stage: str, hours: float, rate: Rate | None, price: float | None) -> s
     device_hours = hours / rate.rtfx
     cost = "" if price is None else f", {device_hours * price:,.2f} at {price:g} an hour"
     speed = f"RTFx {rate.rtfx:,.1f} per {rate.device}, {rate.source}"
-    return f"{stage}: {device_hours:,.2f} {rate.device}-hours{cost} ({speed})"
+    time = f"{device_hours:,.2f} GPU-hours" if rate.device == "GPU" else f"{device_hours:,.2f} hours of a {rate.device}"
+    return f"{stage}: {time}{cost} ({speed})"
 
 
 def _planned_shards(store: Store) -> Iterable[pa.Table]:
