@@ -1,10 +1,10 @@
 #!/bin/bash
 # Slurm: one Ray cluster for the length of one allocation: sbatch cluster/slurm.sh s3://corpora/x s3://results/x
 #
-# Change: the #SBATCH lines (nodes, GPUs, time, account), SPIRE (a folder that every node sees, with .venv and weights), the
-# command at the end. Watch: tail -f spire-JOBID.log, or spire-ray show OUT --follow from anywhere. Stop: scancel --signal=TERM
-# --batch JOBID (shards that run commit), scancel JOBID (they are done again). Resume: the same sbatch.
-# When its time is nearly over, or after a pre-emption, the job stops, puts itself back into the queue and goes on later.
+# Change: the #SBATCH lines (nodes, GPUs, time, account), SPIRE (a folder that every node sees, with .venv and weights),
+# OPTIONS. Watch: tail -f spire-JOBID.log, or spire-ray show OUT --follow from anywhere. Stop: scancel --signal=TERM --batch
+# JOBID (shards that run commit), scancel JOBID (they are done again). Resume: the same sbatch.
+# When its time is nearly over the job stops and puts itself back into the queue, to go on later.
 #SBATCH --job-name=spire
 #SBATCH --output=spire-%j.log
 #SBATCH --open-mode=append
@@ -14,7 +14,7 @@
 #SBATCH --gpus-per-node=8
 #SBATCH --time=24:00:00
 #SBATCH --requeue
-#SBATCH --signal=B:TERM@400
+#SBATCH --signal=B:USR1@400
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: sbatch cluster/slurm.sh CORPUS OUT [options of spire-ray speech-to-text]" >&2; exit 2; }
 
@@ -28,26 +28,32 @@ mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"
 (umask 077 && python -c 'import secrets; print(secrets.token_hex(32), end="")' > "$RAY_AUTH_TOKEN_PATH")
 trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
 
-# The name that resolves to the address by which other nodes reach it: symmetric-run finds the head by that.
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-# shellcheck disable=SC2329 # by the trap
-stop() { # Slurm told this script that the end is near: the driver is told, commits what runs, and ends with 75
-  stopping=1
-  srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" pkill -TERM -u "$(id -u)" -f "[s]pire-ray speech-to-text" || true
+OPTIONS=(--checkpoint SpireFull --languages de fr)
+
+# The driver's exit code by way of a file: symmetric-run has its own.
+result="$SPIRE/.exit-$SLURM_JOB_ID"
+rm -f "$result"
+requeue=0
+# shellcheck disable=SC2329 # by the traps
+stop() { # the driver, and nothing that has its words among its own: it commits what runs, and ends with 75
+  srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" pkill -TERM -u "$(id -u)" -f "/[s]pire-ray speech-to-text" || true
 }
-stopping=0
 trap stop TERM
+trap 'requeue=1; stop' USR1
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+corpus=$1 out=$2
+shift 2
+# shellcheck disable=SC2016 # for the shell on the head
 srun --kill-on-bad-exit=0 ray symmetric-run --address "$head:$PORT" --min-nodes "$SLURM_JOB_NUM_NODES" \
   --num-cpus "${SLURM_CPUS_ON_NODE:-1}" --disable-usage-stats -- \
-  spire-ray speech-to-text "$@" --address "$head:$PORT" --checkpoint SpireFull --languages de fr &
-code=0
-wait $! || code=$?
-while [ "$stopping" = 1 ] && jobs -r | grep -q .; do
-  code=0
-  wait %1 || code=$?
-done
-if [ "$code" = 75 ] || [ "$stopping" = 1 ]; then
-  echo "stopped before the end: back into the queue, to go on later"
+  bash -c 'result=$1; shift; code=0; "$@" || code=$?; echo "$code" > "$result"' run "$result" \
+  spire-ray speech-to-text "$corpus" "$out" --address "$head:$PORT" "${OPTIONS[@]}" "$@" &
+while jobs -r | grep -q .; do wait || true; done # a trap ends a wait early
+code=$(cat "$result" 2>/dev/null || echo 1)
+rm -f "$result"
+if [ "$code" = 75 ] && [ "$requeue" = 1 ]; then
+  echo "out of time: back into the queue, to go on later"
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

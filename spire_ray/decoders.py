@@ -157,15 +157,20 @@ class _Child:
         kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.samples = os.memfd_create("samples")
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _CHILD, *places],
-                stdin=theirs.fileno(),
-                stdout=self.samples,
-                stderr=self.samples,  # until it has started
-                env=_ENVIRONMENT | kept,
-                process_group=0,  # Ctrl-C is for this process, which lets its shards commit
-            )
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _CHILD, *places],
+                    stdin=theirs.fileno(),
+                    stdout=self.samples,
+                    stderr=self.samples,  # until it has started
+                    env=_ENVIRONMENT | kept,
+                    process_group=0,  # Ctrl-C is for this process, which lets its shards commit
+                )
+        except OSError as fault:
+            self.socket.close()
+            os.close(self.samples)
+            raise MachineFault(f"no process can be started to decode audio: {fault}") from fault
         self.socket.settimeout(START_SECONDS)
         try:
             ready = self.socket.recv(decoder.MESSAGE_BYTES)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 from spire_ray.errors import MachineFault, UserError
@@ -18,24 +18,20 @@ SILENT_S = 10 * INTERVAL_S  # a driver that has not been heard of for so long is
 def follow(store: Store, stream: TextIO = sys.stderr, look_every_s: float = LOOK_EVERY_S) -> None:
     """Show what the drivers at work in OUT do until none of them runs any more.
 
-    UserError when none has run since heartbeats are kept; MachineFault when one stopped on a fault or fell silent.
+    UserError when none is at work; MachineFault when one of those that were stopped on a fault or fell silent.
     """
     shown: dict[str, str] = {}
-    began = time.time()
     while True:
-        drivers = _drivers(store)
+        drivers = [driver for driver in _drivers(store) if _alive(driver) or driver["id"] in shown]
         if not drivers:
-            raise UserError(f"{store.url} has no heartbeat: no driver is at work in it, or it has just begun")
-        # Of the drivers that ended before this look only the newest counts: it says how the run stands.
-        newest = max(drivers, key=lambda driver: float(driver["at"]))
-        now = [one for one in drivers if _alive(one) or one["at"] > began or one is newest]
-        for driver in now:
+            raise UserError(f"no driver is at work in {store.url}, or it has not begun its first stage yet")
+        for driver in drivers:
             line = _line(driver)
             if shown.get(driver["id"]) != line:
                 shown[driver["id"]] = line
-                show_line(stream, line, last=len(now) > 1 or not _alive(driver))
-        if not any(_alive(driver) for driver in now):
-            return _end(newest)
+                show_line(stream, line, last=len(drivers) > 1 or not _alive(driver))
+        if not any(_alive(driver) for driver in drivers):
+            return _check(drivers)
         time.sleep(look_every_s)
 
 
@@ -50,18 +46,19 @@ def _alive(driver: Mapping[str, Any]) -> bool:
 
 def _line(driver: Mapping[str, Any]) -> str:
     stages = list(driver["stages"].values())
-    newest = max(stages, key=lambda stage: stage["line"].startswith("text")) if stages else {"line": "starting"}
+    line = stages[-1]["line"] if stages else "starting"
     state = "" if driver["state"] == "running" else f" | {driver['state']}"
     silent = time.time() - driver["at"]
     if driver["state"] == "running" and silent > 3 * INTERVAL_S:
         state = f" | silent for {clock(silent)}"
     part = "" if driver["part"] == "1/1" else f" part {driver['part']}"
-    return f"{driver['host']}{part}  {newest['line']}{state}"
+    return f"{driver['host']}{part}  {line}{state}"
 
 
-def _end(driver: Mapping[str, Any]) -> None:
-    if driver["state"] == "failed":
-        raise MachineFault(f"the driver on {driver['host']} stopped on a fault: its log says which")
-    if driver["state"] == "running":
-        silent = clock(time.time() - driver["at"])
-        raise MachineFault(f"the driver on {driver['host']} was last heard of {silent} ago: run its command again")
+def _check(drivers: Iterable[Mapping[str, Any]]) -> None:
+    for driver in drivers:
+        if driver["state"] == "failed":
+            raise MachineFault(f"the driver on {driver['host']} stopped on a fault: its log says which")
+        if driver["state"] == "running":
+            silent = clock(time.time() - driver["at"])
+            raise MachineFault(f"the driver on {driver['host']} was last heard of {silent} ago: run its command again")

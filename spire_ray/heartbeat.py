@@ -16,7 +16,7 @@ INTERVAL_S = 30.0
 class Heartbeat:
     """Puts OUT/heartbeat/ID.json every INTERVAL_S from the first stage on, and once more at the end.
 
-    A driver with nothing to do writes nothing. `state` is running, done, stopped or failed.
+    A driver with nothing to do writes nothing. `state` is running, done, stopped or failed; stages are in their order.
     """
 
     def __init__(self, store: Store, driver: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class Heartbeat:
     def _put(self, state: str) -> None:
         told = {**self.driver, "state": state, "at": time.time(), "stages": self._stages}
         try:
-            self.store.replace(f"heartbeat/{self.driver['id']}.json", json.dumps(told, sort_keys=True).encode())
+            self.store.replace(f"heartbeat/{self.driver['id']}.json", json.dumps(told).encode())
         except (OSError, MachineFault, UserError):
             # Storage that fails stops the commits, which say so. A beat that is missing is what a reader looks for.
             return

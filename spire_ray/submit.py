@@ -6,14 +6,18 @@ import secrets
 import shlex
 import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import aiohttp
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from spire_ray.errors import MachineFault, UserError
+from spire_ray.errors import Interrupted, MachineFault, UserError
+from spire_ray.locations import URL, refused_place, storage_options
 from spire_ray.stop import GRACE_SECONDS
 
-PLACES = ("corpus", "out", "to", "target")  # what a command reads and writes, which every node must reach
+# What a command reads and writes, which every node must reach.
+PLACES = ("corpus", "out", "to", "target", "file", "like", "encoder", "codebook")
+NAMES = ("encoder", "codebook")  # of PLACES, those that may be a name on a hub
 AGAIN_S, MAX_LOST = 5.0, 60  # a head that is restarted is back within minutes
 # Ray kills a job 3 s after it asked it to stop, unless this says otherwise: shards need longer to commit.
 STOP_WAIT = {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_SECONDS + 30)}
@@ -25,7 +29,7 @@ def submit(words: Sequence[str], options: argparse.Namespace, address: str | Non
     `words`: the command with its options, `options`: the same, parsed. Nothing of this machine's environment goes with
     it: credentials are those of the nodes. Returns the exit code of the job; 0 at once without `wait`.
     """
-    check_places(options)
+    check(options)
     entrypoint = shlex.join(["spire-ray", *words])
     name = f"spire-{options.command}-{secrets.token_hex(4)}"
     try:
@@ -36,14 +40,27 @@ def submit(words: Sequence[str], options: argparse.Namespace, address: str | Non
         raise UserError(f"no Ray job API answers at {where}: {fault}") from fault
     at = f" --address {address}" if address else ""
     print(f"job {name}\n  log   ray job logs{at} --follow {name}\n  stop  ray job stop{at} {name}", file=sys.stderr)
-    return asyncio.run(_follow(client, name)) if wait else 0
+    if not wait:
+        return 0
+    try:
+        return asyncio.run(_follow(client, name))
+    except (KeyboardInterrupt, Interrupted):
+        print(f"spire-ray: job {name} goes on; see above how to stop it", file=sys.stderr)
+        return 0
 
 
-def check_places(options: argparse.Namespace) -> None:
-    """UserError for a relative path: on a node of the cluster it would be another place."""
+def check(options: argparse.Namespace) -> None:
+    """UserError for what would be kept in the cluster's records or mean another place there.
+
+    A relative path; a URL with a password; storage options with credentials.
+    """
+    storage_options(getattr(options, "storage_options", "{}"))
     for place in PLACES:
-        value = getattr(options, place, None)
-        if value and "://" not in str(value) and not str(value).startswith("/"):
+        value = str(getattr(options, place, None) or "")
+        if URL.match(value):
+            if problem := refused_place(value):
+                raise UserError(problem)
+        elif value and not value.startswith("/") and (place not in NAMES or Path(value).exists()):
             raise UserError(f"{value} is relative to this folder, which the cluster does not have: give the whole path")
 
 
