@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo_speech import SourceUnavailable
-from spire_ray.checkpoints import TINY, TINY_FOLDER, resolve
+from spire_ray.checkpoints import LLM, TINY, TINY_FOLDER, resolve
 from spire_ray.cli import main as spire_ray
 
 sys.path.append(str(Path(__file__).parent / "tiny"))
@@ -37,7 +37,7 @@ def main() -> int:
     """Write the manifest, run `spire-ray speech-to-text`, show a table."""
     rows = _clips() + _human_speech()
     # Another corpus or another model is another run.
-    out = FOLDER / f"{TINY}-{resolve(TINY, need=('llm',)).revision[:8]}-{len(rows)}"
+    out = FOLDER / f"{TINY}-{resolve(TINY, need=LLM).revision[:8]}-{len(rows)}"
     manifest = out.with_suffix(".jsonl")
     FOLDER.mkdir(exist_ok=True)
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
