@@ -172,7 +172,8 @@ def test_children_end_with_whoever_started_them() -> None:
         "import os, signal, time; from spire_ray.decoders import Decoders; from test_decoders import *\n"
         "made = Decoders(1); assert reason(made, FLAC) is None; print(child_of(made), flush=True); time.sleep(60)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    parent = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     assert is_decoder(child)

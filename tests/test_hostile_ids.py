@@ -70,6 +70,7 @@ def test_hostile_ids_stay_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     names = {path.relative_to(out).as_posix().partition("/")[0] for path in out.rglob("*")}
     assert names <= {"plan", "plan.json", "units", "units.json", "transcripts", "translations", "text.json"} | {
         "runs",
+        "heartbeat",
         "run.json",
         "README.md",
     }

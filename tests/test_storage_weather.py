@@ -159,6 +159,7 @@ def test_an_etag_that_is_no_md5_is_found_out(proxy: FaultProxy, job: str, monkey
     (asked,) = fetch.requests(f"{job}/sent", store.fs, store.path("sent"), [piece], 7000, "0" * 32)
     for expected in (2, 1):
         proxy.forget()
-        assert asked.fetch() == b"slowly " * 1000
+        with asked.fetch() as data:
+            assert data == b"slowly " * 1000
         assert len(proxy.asked) == expected
     assert {BUCKET} == fetch._OTHER_TAGS
