@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import s3fs
@@ -26,8 +27,9 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def nodes(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
-    with ray_nodes(tmp_path_factory.mktemp("n"), s3_server.environment) as nodes:
+def nodes(s3_server: S3Server) -> Iterator[RayNodes]:
+    # Not pytest's folder: the names of Ray's sockets in it would be over the 107 characters that Linux takes.
+    with TemporaryDirectory(prefix="nodes") as folder, ray_nodes(Path(folder), s3_server.environment) as nodes:
         yield nodes
 
 
