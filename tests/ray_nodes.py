@@ -51,16 +51,18 @@ class RayNodes:
         self._start("head", "--head", "--num-cpus=1", *places, f"--temp-dir={self.folder}")
 
     def _start(self, name: str, *options: str) -> None:
-        before = _raylets()
+        before = self._raylets()
         ray = Path(sys.executable).with_name("ray")
         memory = ["--object-store-memory=200000000", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
         command = [ray, "start", *options, *memory]
         subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=150)
-        (self.raylets[name],) = _raylets() - before
+        (self.raylets[name],) = self._raylets() - before
 
-
-def _raylets() -> set[int]:
-    return {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "raylet"}
+    def _raylets(self) -> set[int]:
+        """Of this cluster: other tests may have Rays of their own."""
+        found = psutil.process_iter(["name", "cmdline"])
+        named = (process for process in found if process.info["name"] == "raylet")
+        return {process.pid for process in named if str(self.folder) in " ".join(process.info["cmdline"] or ())}
 
 
 @contextmanager
