@@ -23,7 +23,8 @@ from s3_server import S3Server
 SHARDS = 10
 SPIRE_RAY = str(Path(sys.executable).with_name("spire-ray"))
 METRICS = {"spire_shards", "spire_utterances", "spire_audio_seconds", "spire_rtfx", "spire_actor_rtfx", "spire_errors"}
-pytestmark = pytest.mark.timeout(600)
+# Not in `make test`: a job that lost one of its nodes was seen to make no progress any more (CHANGELOG, Known).
+pytestmark = [pytest.mark.timeout(600), pytest.mark.torture]
 
 
 @pytest.fixture(scope="module")
