@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from spire_ray import __version__
+from spire_ray import __version__, result_options
+from spire_ray.result_options import OUT_HELP, storage_option
 
 DESCRIPTION = """\
 Speech corpora to Parquet tables of units, transcripts and translations with SPIRE, as a batch job on Ray.
@@ -21,7 +22,6 @@ exit codes: 0 done, 1 stopped by a fault of the machine, 2 wrong input or settin
 CORPUS_HELP = (
     "a folder of audio, a manifest (JSONL, CSV, TSV, Parquet), or Parquet with audio bytes; a path or any fsspec URL"
 )
-OUT_HELP = "the run directory: a path or any fsspec URL"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,17 +85,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
     _ray_options(one)
 
-    one = command("show", "what a run directory holds: counts, hours, errors by reason, speed, a few rows")
-    one.add_argument("out", metavar="OUT", help=OUT_HELP)
-    one.add_argument(
-        "--follow", action="store_true", help="first the progress of the drivers at work in it, to their end"
-    )
-    _storage_options(one)
-
-    one = command("export", "one Parquet file: id, audio, units, transcript and translations joined")
-    one.add_argument("out", metavar="OUT", help=OUT_HELP)
-    one.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
-    _storage_options(one)
+    result_options.add(command)
 
     one = command("fit-codebook", "k-means on the features of a corpus: a codebook of your own")
     one.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
@@ -222,16 +212,7 @@ def _ray_options(one: argparse.ArgumentParser, parts: bool = True, encoders: boo
             help="share of a GPU that an encoder reserves: 0.5 puts two on each (1)",
         )
     one.set_defaults(part="1/1", gpus_per_encoder=1.0)
-    _storage_options(one)
-
-
-def _storage_options(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
-        "--storage-options",
-        default="{}",
-        metavar="JSON",
-        help="fsspec's options for CORPUS and OUT, such as an endpoint; credentials come from the environment",
-    )
+    storage_option(one)
 
 
 def _share(text: str) -> float:
