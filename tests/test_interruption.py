@@ -68,7 +68,7 @@ def test_a_killed_and_a_stopped_run_resume_to_the_bytes_of_an_undisturbed_one(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(stopped.pid, signal.SIGINT)  # as a terminal sends Ctrl-C: to the driver and all it started
-    messages = stopped.communicate(timeout=120)[1]
+    messages = stopped.communicate(timeout=400)[1]
     assert stopped.returncode == 75, messages
     assert messages.strip().splitlines()[-1].endswith("run the same command again to go on")
     after_stop = parts(out)
@@ -76,12 +76,12 @@ def test_a_killed_and_a_stopped_run_resume_to_the_bytes_of_an_undisturbed_one(
     assert not (out / "units" / "_SUCCESS").exists()
 
     last = start(long_corpus, out, bundle)
-    assert "0 errors" in last.communicate(timeout=200)[1]
+    assert "0 errors" in last.communicate(timeout=400)[1]
     assert last.returncode == 0
     assert (out / "units" / "_SUCCESS").exists()
 
     clean = start(long_corpus, tmp_path / "clean", bundle)
-    clean.communicate(timeout=200)
+    clean.communicate(timeout=400)
     assert clean.returncode == 0
     assert len(parts(out)) == SHARDS
     assert parts(out) == parts(tmp_path / "clean")
