@@ -89,6 +89,8 @@ def connect(address: str | None) -> Cluster:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="spire_ray", **settings)
         except (ConnectionError, RuntimeError, ValueError) as fault:
             raise UserError(f"no Ray cluster answers at {address}: {fault}") from fault
+        except Exception as fault:  # of no class of its own: the node is not up after 30 s, on a busy machine
+            raise MachineFault(f"Ray does not start here: {fault}") from fault
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return of_this_cluster()

@@ -93,6 +93,15 @@ def test_without_an_address_or_a_cluster_the_user_is_told(monkeypatch: pytest.Mo
         resources.connect("127.0.0.1:1")
 
 
+def test_a_ray_that_does_not_start_is_a_fault_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*words: object, **settings: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.init", fail)
+    with pytest.raises(MachineFault, match="Ray does not start here: The current node timed out"):
+        resources.connect("10.0.0.1:6379")
+
+
 def test_ray_is_not_started_where_it_has_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def start(*words: object, **settings: object) -> None:
         raise AssertionError("Ray was started")
