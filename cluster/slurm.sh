@@ -24,19 +24,20 @@ SPIRE=${SPIRE:-/shared/spire_ray}
 PORT=$((20000 + SLURM_JOB_ID % 10000)) # two jobs of one user may share a node
 export PATH="$SPIRE/.venv/bin:$PATH" HF_HOME="$SPIRE/huggingface" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600 RAY_USAGE_STATS_ENABLED=0
+# The driver's process and its exit code by way of files: symmetric-run has a code of its own.
+driver="$SPIRE/.driver-$SLURM_JOB_ID" result="$SPIRE/.exit-$SLURM_JOB_ID"
+rm -f "$driver" "$result"
 # A token of this job's own, in a file that no other user can read.
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/token-$SLURM_JOB_ID}"
 mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"
 (umask 077 && python -c 'import secrets; print(secrets.token_hex(32), end="")' > "$RAY_AUTH_TOKEN_PATH")
 trap 'rm -f "$RAY_AUTH_TOKEN_PATH" "$driver" "$result"' EXIT
 
-# The driver's process and its exit code by way of files: symmetric-run has a code of its own.
-driver="$SPIRE/.driver-$SLURM_JOB_ID" result="$SPIRE/.exit-$SLURM_JOB_ID"
-rm -f "$driver" "$result"
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-requeue=0
+otherwise=1 requeue=0 # otherwise: the exit code where the driver has told none
 # shellcheck disable=SC2329 # by the traps
 stop() { # it commits what runs, and ends with 75; before it runs there is nothing to commit
+  otherwise=75
   if pid=$(cat "$driver" 2>/dev/null); then
     srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" bash -c "kill -TERM $pid" || true
   else
@@ -53,7 +54,7 @@ srun --kill-on-bad-exit=0 ray symmetric-run --address "$head:$PORT" --min-nodes 
   run "$driver" "$result" spire-ray "$@" --address "$head:$PORT" &
 cluster=$!
 while kill -0 "$cluster" 2>/dev/null; do wait "$cluster" || true; done # a trap ends a wait early
-code=$(cat "$result" 2>/dev/null || echo 1)
+code=$(cat "$result" 2>/dev/null || echo "$otherwise")
 if [ "$code" = 75 ] && [ "$requeue" = 1 ]; then
   echo "out of time: back into the queue, to go on later"
   scontrol requeue "$SLURM_JOB_ID"

@@ -17,10 +17,12 @@ import soundfile
 from spire_ray import corpus, heartbeat, planning
 from spire_ray.cli import main
 from spire_ray.corpus import Corpus
+from spire_ray.driver import Driver
 from spire_ray.errors import Interrupted, MachineFault, UserError
 from spire_ray.follow import follow
 from spire_ray.heartbeat import Heartbeat
 from spire_ray.progress import Progress
+from spire_ray.resources import Cluster
 from spire_ray.store import Store
 
 DRIVER = {"id": "20261122T000000Z-1", "command": "tokenize", "part": "2/3", "host": "node-7"}
@@ -154,6 +156,7 @@ def plan_slowly(ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         found = corpus.open_corpus(*corpus_, **options)
         return Corpus(found.note, tables_of(found))
 
+    monkeypatch.setattr(Driver, "cluster", Cluster(cpus=2, gpus=0, node_cpus=2))  # no Ray
     monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.05)
     monkeypatch.setattr(planning, "open_corpus", slow)
     return main(["plan", str(manifest), str(out)]), sorted(path.name for path in out.iterdir())
@@ -176,13 +179,11 @@ class Once(io.TextIOBase):
         raise Enough
 
 
-@pytest.mark.usefixtures("in_process")
 def test_a_corpus_that_takes_long_to_plan_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan_slowly(["a", "b"], tmp_path, monkeypatch) == (0, ["heartbeat", "plan", "plan.json"])
     assert [(beat["state"], beat["doing"]) for beat in beats(tmp_path / "out")] == [("done", "planning, 2 rows")]
 
 
-@pytest.mark.usefixtures("in_process")
 def test_one_that_is_refused_after_long_leaves_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan_slowly(["twin", "twin"], tmp_path, monkeypatch) == (2, ["heartbeat"])
     assert [beat["state"] for beat in beats(tmp_path / "out")] == ["refused"]
