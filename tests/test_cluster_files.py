@@ -13,7 +13,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from spire_ray import metrics
+from spire_ray import __version__, metrics
 from spire_ray.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -72,8 +72,9 @@ def test_rays_launcher_takes_the_configuration(name: str) -> None:
         validate_config(config | {"max_wrokers": 1})
 
 
-def test_the_shell_script_is_clean() -> None:
-    found = subprocess.run([BIN / "shellcheck", CLUSTER / "slurm.sh"], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("script", ["cluster/slurm.sh", "tests/slurm_nodes.sh"])
+def test_a_shell_script_is_clean(script: str) -> None:
+    found = subprocess.run([BIN / "shellcheck", ROOT / script], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
 
 
@@ -83,6 +84,13 @@ def test_the_dockerfile_is_clean_and_copies_what_there_is() -> None:
     copied = re.findall(r"^COPY (\S+) ", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE)
     assert copied
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_changelogs_newest_version_is_the_packages() -> None:
+    versions = re.findall(
+        r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert versions[0] == __version__
 
 
 def test_grafana_shows_what_is_counted_and_nothing_else() -> None:
