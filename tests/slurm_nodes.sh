@@ -41,6 +41,7 @@ CONF
 
 started=()
 end() { # the nodes and all that runs on them; munge last, which they speak through
+  trap "" INT TERM
   for _ in $(seq 30); do
     [ -z "$(squeue --noheader 2>/dev/null)" ] && break
     sleep 1

@@ -5,12 +5,14 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from spire_ray import __version__, metrics
@@ -84,6 +86,18 @@ def test_the_dockerfile_is_clean_and_copies_what_there_is() -> None:
     copied = re.findall(r"^COPY (\S+) ", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE)
     assert copied
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_image_is_built_by_the_whole_of_hatchling() -> None:
+    """pip refuses what a package of build.lock needs and is not in it with its hash."""
+    found = re.search(r"for name in uv ([a-z -]+);", (CLUSTER / "Dockerfile").read_text())
+    assert found
+    needed, new = set[str](), {"hatchling"}
+    while new:
+        needed |= new
+        asked = [Requirement(line) for name in new for line in metadata.requires(name) or []]
+        new = {one.name for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})} - needed
+    assert set(found[1].split()) == needed
 
 
 def test_the_changelogs_newest_version_is_the_packages() -> None:
