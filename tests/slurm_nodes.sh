@@ -62,7 +62,7 @@ ip link set br77 up
 node='mount --bind hosts /etc/hosts; mount -t tmpfs tmpfs /tmp; hostname "node$1"
   until ip link set dev "n$1" name eth0 2>/dev/null; do sleep 0.1; done
   ip address add "10.77.0.$1/24" dev eth0; ip link set eth0 up; ip link set lo up
-  exec slurmd -D -N "node$1"'
+  slurmd -D -N "node$1" & wait # a shell, not slurmd, is the first process: it takes up what others leave'
 for number in 1 2; do
   unshare --net --uts --mount --pid --fork --kill-child --mount-proc bash -c "$node" node "$number" & started+=($!)
   ip link add "b$number" type veth peer name "n$number"
