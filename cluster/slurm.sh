@@ -33,7 +33,8 @@ mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"
 (umask 077 && python -c 'import secrets; print(secrets.token_hex(32), end="")' > "$RAY_AUTH_TOKEN_PATH")
 trap 'rm -f "$RAY_AUTH_TOKEN_PATH" "$driver" "$result"' EXIT
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${nodes%%$'\n'*} # not by a pipe to head, which may kill scontrol, and so this script, with its second line
 otherwise=1 requeue=0 # otherwise: the exit code where the driver has told none
 # shellcheck disable=SC2329 # by the traps
 stop() { # it commits what runs, and ends with 75; before it runs there is nothing to commit
