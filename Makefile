@@ -14,10 +14,10 @@ export RAY_USAGE_STATS_ENABLED := 0
 export VLLM_NO_USAGE_STATS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check torture audit format demo lock clean
+.PHONY: help setup test check torture audit format demo docs release-check lock clean
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: .venv/.ready  ## build .venv from requirements-cpu.lock; does nothing when it is up to date
 
@@ -70,6 +70,20 @@ audit: setup .venv/audit/.ready  ## ask the package index for known vulnerabilit
 	$(BIN)/uv pip install --quiet --python .venv/audit --no-deps --no-build --require-hashes --requirements requirements-audit.lock
 	@touch $@
 
+# pdoc imports what it documents, so the packages of .venv are lent to it. What it could not load it would leave out.
+SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+docs: setup .venv/release/.ready  ## the reference of every public name, from docstrings, into build/docs
+	rm -rf build/docs
+	PYTHONPATH=$(SITE) .venv/release/bin/python -W error::UserWarning:pdoc -m pdoc --output-directory build/docs spire_ray
+
+release-check: docs  ## build sdist and wheel, look into them, install and run them elsewhere as the image would
+	$(BIN)/python tests/release_check.py --release .venv/release --torch-source='$(TORCH_SOURCE)'
+
+.venv/release/.ready: requirements-release.lock .venv/.ready
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/release
+	$(BIN)/uv pip install --quiet --python .venv/release --no-deps --no-build --require-hashes --requirements requirements-release.lock
+	@touch $@
+
 format: setup  ## rewrite the code as ruff would have it
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -87,6 +101,7 @@ lock: setup  ## resolve pyproject.toml into the locks
 	$(COMPILE) pyproject.toml --extra gpu $(UPGRADE) --no-config --constraint .venv/transformers.txt \
 		--python-version 3.12 --python-platform x86_64-unknown-linux-gnu --output-file requirements-gpu.lock
 	echo 'pip-audit>=2.10' | $(COMPILE) - $(UPGRADE) --output-file requirements-audit.lock
+	printf 'pdoc>=16\ntwine>=7\n' | $(COMPILE) - $(UPGRADE) --output-file requirements-release.lock
 
 clean:  ## remove caches, builds and the demo's folder, but not .venv
 	rm -rf .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -112,6 +112,11 @@ class Driver:
         self.heartbeat = Heartbeat(store, told)
         return self.heartbeat
 
+    def doing(self, line: str) -> None:
+        """What it does outside of its stages, for those who follow it."""
+        if self.heartbeat:
+            self.heartbeat.doing(line)
+
     def _tell(self, progress: Progress) -> None:
         if self.heartbeat:
             self.heartbeat.tell(progress)

@@ -18,13 +18,13 @@ SILENT_S = 10 * INTERVAL_S  # a driver that has not been heard of for so long is
 def follow(store: Store, stream: TextIO = sys.stderr, look_every_s: float = LOOK_EVERY_S) -> None:
     """Show what the drivers at work in OUT do until none of them runs any more.
 
-    UserError when none is at work; MachineFault when one of those that were stopped on a fault or fell silent.
+    UserError when none is at work or one refused its input; MachineFault when one stopped on a fault or fell silent.
     """
     shown: dict[str, str] = {}
     while True:
         drivers = [driver for driver in _drivers(store) if _alive(driver) or driver["id"] in shown]
         if not drivers:
-            raise UserError(f"no driver is at work in {store.url}, or it has not begun its first stage yet")
+            raise UserError(f"no driver is at work in {store.url}, or not for long enough to have told")
         for driver in drivers:
             line = _line(driver)
             if shown.get(driver["id"]) != line:
@@ -46,7 +46,7 @@ def _alive(driver: Mapping[str, Any]) -> bool:
 
 def _line(driver: Mapping[str, Any]) -> str:
     stages = list(driver["stages"].values())
-    line = stages[-1]["line"] if stages else "starting"
+    line = driver.get("doing") or (stages[-1]["line"] if stages else "starting")
     state = "" if driver["state"] == "running" else f" | {driver['state']}"
     silent = time.time() - driver["at"]
     if driver["state"] == "running" and silent > 3 * INTERVAL_S:
@@ -57,6 +57,8 @@ def _line(driver: Mapping[str, Any]) -> str:
 
 def _check(drivers: Iterable[Mapping[str, Any]]) -> None:
     for driver in drivers:
+        if driver["state"] == "refused":
+            raise UserError(f"the driver on {driver['host']} refused its input: its log says why")
         if driver["state"] == "failed":
             raise MachineFault(f"the driver on {driver['host']} stopped on a fault: its log says which")
         if driver["state"] == "running":

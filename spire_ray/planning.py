@@ -93,7 +93,15 @@ def rows_of(driver: Driver, store: Store, corpus: str, audio: AudioOptions) -> I
     found = open_corpus(corpus, source_language=audio.source_language, storage_options=store.storage_options)
     if found.note:
         driver.say(found.note)
-    return found.tables
+    return _counted(driver, found.tables)
+
+
+def _counted(driver: Driver, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    rows = 0
+    for table in tables:
+        rows += table.num_rows
+        driver.doing(f"planning, {rows:,} rows")
+        yield table
 
 
 def put_plan(store: Store, shards: Iterable[pa.Table], settings: Mapping[str, Any]) -> Plan:

@@ -63,7 +63,7 @@ def speech_to_text(
 ) -> None:
     """CORPUS to units, transcripts and translations in OUT."""
     with _driver("speech-to-text", out, on, engine) as (driver, store):
-        found = _resolve(store, checkpoint, PARTS)
+        found = _resolve(driver, store, checkpoint, PARTS)
         encoding = encoding_of(found, audio)
         check_tasks(found, tasks)
         check_vocabulary(found, clusters=encoding.clusters)
@@ -114,7 +114,7 @@ def generate(
     with _driver("generate", to or out, on, engine) as (driver, store):
         if store.url != source.url and load_plan(store) is not None:
             raise UserError(f"{store.url} holds a run of its own: give --to a new folder")
-        found = _resolve(store, checkpoint, LLM)
+        found = _resolve(driver, store, checkpoint, LLM)
         check_tasks(found, tasks)
         check_vocabulary(found, units["settings"]["clusters"])
         _generate(driver, source, store, plan, Generation(found, tasks, engine), on.part)
@@ -130,7 +130,7 @@ def translate(
 ) -> None:
     """A text corpus to translations in OUT."""
     with _driver("translate", out, on, engine) as (driver, store):
-        found = _resolve(store, checkpoint, LLM)
+        found = _resolve(driver, store, checkpoint, LLM)
         check_languages(found, [tasks.source_language])
         check_tasks(found, tasks)
         check_vocabulary(found, clusters=None)
@@ -139,6 +139,7 @@ def translate(
         if plan is None:
             rows = read_text_corpus(corpus, source_language=tasks.source_language, storage_options=on.storage_options)
             check_languages(found, sorted(set(pc.unique(rows.column("source_language")).drop_null().to_pylist())))
+            driver.doing(f"planning, {rows.num_rows:,} rows")
             plan = put_plan(store, cut_text(rows), settings)
         plan.refuse_other(store, settings)
         _generate(driver, store, store, plan, Generation(found, tasks, engine), on.part)
@@ -188,9 +189,11 @@ def _driver(
         write_records(driver, store)
 
 
-def _resolve(store: Store, checkpoint: str, need: Collection[Part]) -> Checkpoint:
+def _resolve(driver: Driver, store: Store, checkpoint: str, need: Collection[Part]) -> Checkpoint:
     """The checkpoint; a named one at the revision that a run already has, whatever the hub's newest is."""
     text = load_json(store, "text.json")
+    if text:  # a run that goes on: its input was found good, and fetching may take minutes on a new machine
+        driver.doing(f"looking for {checkpoint}")
     began_with = text and text["settings"]["checkpoint"] == checkpoint in NAMED
     return resolve(checkpoint, need=need, revision=text["settings"]["revision"] if text and began_with else None)
 

@@ -5,15 +5,17 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from spire_ray import metrics
+from spire_ray import __version__, metrics
 from spire_ray.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -72,8 +74,9 @@ def test_rays_launcher_takes_the_configuration(name: str) -> None:
         validate_config(config | {"max_wrokers": 1})
 
 
-def test_the_shell_script_is_clean() -> None:
-    found = subprocess.run([BIN / "shellcheck", CLUSTER / "slurm.sh"], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("script", ["cluster/slurm.sh", "tests/slurm_nodes.sh"])
+def test_a_shell_script_is_clean(script: str) -> None:
+    found = subprocess.run([BIN / "shellcheck", ROOT / script], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
 
 
@@ -83,6 +86,25 @@ def test_the_dockerfile_is_clean_and_copies_what_there_is() -> None:
     copied = re.findall(r"^COPY (\S+) ", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE)
     assert copied
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_image_is_built_by_the_whole_of_hatchling() -> None:
+    """pip refuses what a package of build.lock needs and is not in it with its hash."""
+    found = re.search(r"for name in uv ([a-z -]+);", (CLUSTER / "Dockerfile").read_text())
+    assert found
+    needed, new = set[str](), {"hatchling"}
+    while new:
+        needed |= new
+        asked = [Requirement(line) for name in new for line in metadata.requires(name) or []]
+        new = {one.name for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})} - needed
+    assert set(found[1].split()) == needed
+
+
+def test_the_changelogs_newest_version_is_the_packages() -> None:
+    versions = re.findall(
+        r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert versions[0] == __version__
 
 
 def test_grafana_shows_what_is_counted_and_nothing_else() -> None:

@@ -4,16 +4,25 @@ import io
 import json
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import soundfile
 
+from spire_ray import corpus, heartbeat, planning
+from spire_ray.cli import main
+from spire_ray.corpus import Corpus
+from spire_ray.driver import Driver
 from spire_ray.errors import Interrupted, MachineFault, UserError
 from spire_ray.follow import follow
 from spire_ray.heartbeat import Heartbeat
 from spire_ray.progress import Progress
+from spire_ray.resources import Cluster
 from spire_ray.store import Store
 
 DRIVER = {"id": "20261122T000000Z-1", "command": "tokenize", "part": "2/3", "host": "node-7"}
@@ -34,7 +43,13 @@ def progress(stage: str, shards: int) -> Progress:
 
 
 @pytest.mark.parametrize(
-    ("error", "state"), [(None, "done"), (Interrupted("told to"), "stopped"), (MachineFault("disk"), "failed")]
+    ("error", "state"),
+    [
+        (None, "done"),
+        (Interrupted("told to"), "stopped"),
+        (MachineFault("disk"), "failed"),
+        (UserError("no such"), "refused"),
+    ],
 )
 def test_a_driver_says_how_it_ended(store: Store, error: Exception | None, state: str) -> None:
     def work() -> None:
@@ -105,3 +120,77 @@ def test_the_fault_of_one_that_was_followed_is_told(store: Store) -> None:
 def test_where_nobody_works_there_is_nothing_to_follow(store: Store) -> None:
     with pytest.raises(UserError, match="no driver is at work"):
         follow(store)
+
+
+def beats(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_bytes()) for path in (out / "heartbeat").glob("*.json")]
+
+
+def waited_for(out: Path, doing: str) -> dict[str, Any]:
+    """The beat that tells of `doing`."""
+    for _ in range(600):
+        if found := [beat for beat in beats(out) if beat["doing"] == doing]:
+            return found[0]
+        time.sleep(0.05)
+    raise AssertionError(f"{doing}: {beats(out)}")
+
+
+def plan_slowly(ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[str]]:
+    """Plan a manifest that gives no second row before a beat has told of the first. The exit code; what lies in OUT."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    manifest, out = tmp_path / "m.jsonl", tmp_path / "out"
+    manifest.write_text("".join(json.dumps({"id": id_, "audio": "a.wav"}) + "\n" for id_ in ids))
+
+    def tables_of(found: Corpus) -> Iterator[pa.Table]:
+        rows = pa.concat_tables(found.tables)
+        yield rows.slice(0, 1)
+        told = waited_for(out, "planning, 1 rows")
+        assert told["state"] == "running"
+        stream = io.StringIO()
+        with pytest.raises(Enough):
+            follow(Store(str(out)), Once(stream))
+        assert stream.getvalue().endswith("planning, 1 rows\n")
+        yield rows.slice(1)
+
+    def slow(*corpus_: Any, **options: Any) -> Corpus:
+        found = corpus.open_corpus(*corpus_, **options)
+        return Corpus(found.note, tables_of(found))
+
+    monkeypatch.setattr(Driver, "cluster", Cluster(cpus=2, gpus=0, node_cpus=2))  # no Ray
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(planning, "open_corpus", slow)
+    return main(["plan", str(manifest), str(out)]), sorted(path.name for path in out.iterdir())
+
+
+class Enough(Exception):
+    pass
+
+
+class Once(io.TextIOBase):
+    """A stream that follow is left by after its first line."""
+
+    def __init__(self, stream: io.StringIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return self.stream.write(text)
+
+    def flush(self) -> None:
+        raise Enough
+
+
+def test_a_corpus_that_takes_long_to_plan_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan_slowly(["a", "b"], tmp_path, monkeypatch) == (0, ["heartbeat", "plan", "plan.json"])
+    assert [(beat["state"], beat["doing"]) for beat in beats(tmp_path / "out")] == [("done", "planning, 2 rows")]
+
+
+def test_one_that_is_refused_after_long_leaves_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan_slowly(["twin", "twin"], tmp_path, monkeypatch) == (2, ["heartbeat"])
+    assert [beat["state"] for beat in beats(tmp_path / "out")] == ["refused"]
+
+
+def test_what_is_refused_at_once_leaves_nothing(store: Store) -> None:
+    with pytest.raises(UserError), Heartbeat(store, DRIVER) as beating:  # noqa: PT012 - the block is what is tested
+        beating.doing("planning, 8,192 rows")
+        raise UserError("duplicate ids")
+    assert not Path(store.root).exists()
