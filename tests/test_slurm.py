@@ -108,12 +108,12 @@ def batch(spire: Path, *words: object) -> subprocess.Popen[str]:
 
 
 def ended(job: subprocess.Popen[str]) -> int:
-    job.communicate(timeout=120)
+    job.communicate(timeout=200)
     return job.returncode
 
 
 def wait_for(what: str, found: Path, at_least: int = 1) -> None:
-    for _ in range(1200):
+    for _ in range(4000):  # 200 s: a busy machine imports slowly
         if len(list(found.glob(what))) >= at_least:
             return
         time.sleep(0.05)
