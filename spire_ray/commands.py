@@ -100,9 +100,9 @@ def show(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """One joined Parquet file."""
-    rows = write_export(_store(options), options.file)
-    print(f"{rows:,} rows in {options.file}", file=sys.stderr)
+    """One joined Parquet file, or what a training toolkit reads."""
+    told = write_export(_store(options), options.target, options.format, options.text, options.languages)
+    print(told, file=sys.stderr)
 
 
 def fit_codebook(options: argparse.Namespace) -> None:
