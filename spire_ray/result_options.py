@@ -18,7 +18,16 @@ def add(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     )
     storage_option(one)
 
+    _report(command("report", "a run on one HTML page: hours, errors, flags, units, lengths, scores, samples to hear"))
     _export(command("export", "a run as one joined Parquet file, or as what a training toolkit reads"))
+
+
+def _report(one: argparse.ArgumentParser) -> None:
+    one.add_argument("out", metavar="OUT", help=OUT_HELP)
+    one.add_argument("--html", dest="target", default="report.html", metavar="FILE", help="it must not exist")
+    one.add_argument("--samples", type=int, default=20, metavar="N", help="how many utterances to show (default 20)")
+    one.add_argument("--no-audio", action="store_true", help="no sound in the page, and none is read")
+    storage_option(one)
 
 
 def _export(one: argparse.ArgumentParser) -> None:
