@@ -54,7 +54,7 @@ def usage_by_rank(usage: NDArray[np.int64]) -> Markup:
     def y(share: float) -> float:
         return _TOP + high * (top - math.log10(share)) / max(top - low, 1e-9)
 
-    points = np.unique(np.geomspace(1, max(len(used), 1), 300).astype(int)) - 1 if len(used) else []
+    ranks = np.unique(np.geomspace(1, max(len(used), 1), 300).astype(int)) - 1
     wide = inner / max(len(falling), 1)
     path = " ".join(
         f"{'L' if n else 'M'}{_LEFT + (rank + 0.5) * wide:.1f} {y(used[rank]):.1f}" for n, rank in enumerate(points)
@@ -90,7 +90,7 @@ def sounding(samples: NDArray[np.int16], rate: int, units: Sequence[int], run_le
                 "g",
                 tag("title", f"unit {unit}, {start:.2f} to {end:.2f} s"),
                 tag("rect", x=f"{x:.1f}", y=0, width=f"{wide:.1f}", height=_WAVE, class_="run"),
-                tag("rect", x=f"{x:.1f}", y=_WAVE, width=f"{wide:.1f}", height=_STRIP, fill=f"hsl({hue:.0f} 55% 58%)"),
+                tag("rect", x=f"{x:.1f}", y=_WAVE, width=f"{wide:.1f}", height=_STRIP, fill=f"hsl({hue:.0f} 42% 60%)"),
             )
         )
     return tag(

@@ -18,7 +18,6 @@ GENERATED, REFERENCE = TEXTS
 class Example:
     """An utterance to train on."""
 
-    row: int  # of its shard's planned rows
     key: str  # shard and row: a name for files, which an id may not be
     planned: dict[str, Any]  # the columns of joined.JOINED
     text: str
@@ -65,7 +64,7 @@ class Examples:
                     self.leave_out(why)
                     continue
                 key = f"{shard:05}-{index:05}"
-                found.append(Example(index, key, row, text, self._translations(row)))
+                found.append(Example(key, row, text, self._translations(row)))
                 self.taken += 1
             yield shard, found
 

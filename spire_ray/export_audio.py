@@ -23,11 +23,10 @@ from spire_ray.audio import SAMPLE_RATE
 from spire_ray.examples import Example, Examples
 from spire_ray.export_target import Put
 from spire_ray.pcm import pcm_views
-from spire_ray.plan import read_shard
 from spire_ray.planning import MAX_SECONDS
 from spire_ray.read import ReadAudio
 from spire_ray.records import load_json
-from spire_ray.tables import reason_of
+from spire_ray.tables import PLAN, from_rows, reason_of
 
 _ROWS = 100  # to a row group: with audio in them, what a viewer or a shuffle reads at once
 
@@ -70,8 +69,9 @@ def _parts(examples: Examples) -> Iterator[tuple[int, Iterator[Sounding]]]:
     reader = ReadAudio(joined.text_run.storage_options, longest)
     for shard, found in examples.shards():
         if found:
-            planned = read_shard(joined.units_run, shard).take([example.row for example in found])
-            sounds = reader.read(planned)
+            # With the length that was encoded: a file that became another one since is left out.
+            planned = [{name: example.planned[name] for name in PLAN.names} for example in found]
+            sounds = reader.read(from_rows(planned, PLAN))
             heard = []
             views = pcm_views(sounds.column("pcm").combine_chunks())
             for example, samples, fault in zip(found, views, sounds.column("error").to_pylist(), strict=True):

@@ -43,7 +43,7 @@ class Sample:
 class Report:
     """All that the page tells."""
 
-    name: str
+    place: str  # of OUT
     shards: tuple[int, int]  # that have a part, that are planned
     tally: Tally
     units: Mapping[str, Any] | None  # of codebook_report.unit_numbers
@@ -66,12 +66,16 @@ def page(report: Report) -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"{report.name}: report"),
+        tag("title", f"{_name(report)}: report"),
         tag("style", Markup(style)),
     )
     foot = tag("footer", tag("p", f"Made by spire_ray {__version__}.", class_="note"))
     body = tag("body", _header(report), tag("main", *(part(report) for part in sections)), foot)
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _name(report: Report) -> str:
+    return report.place.rstrip("/").rpartition("/")[2]
 
 
 def _header(report: Report) -> Markup:
@@ -91,8 +95,8 @@ def _header(report: Report) -> Markup:
         holds = "transcripts, translations, ids and paths of the corpus, and no sound"
     return tag(
         "header",
-        tag("h1", report.name),
-        tag("p", f"A run of speech to units and text.{unfinished}", class_="soft"),
+        tag("h1", _name(report)),
+        tag("p", tag("code", report.place), unfinished, class_="soft"),
         tag("p", f"This page holds {holds}. Treat it as you treat the corpus.", class_="note"),
         tag("div", *(tag("div", tag("b", value), tag("span", name), class_="tile") for value, name in tiles),
             class_="tiles"),
@@ -151,7 +155,7 @@ def _units(report: Report) -> Markup | None:
         "units after collapsing": f"{told['collapsed']:,}",
         "perplexity": f"{told['perplexity']:,.1f} of {len(usage):,} ({told['entropy_bits']:.2f} bits)",
         "dead units": f"{told['dead']:,} ({100 * told['dead'] / len(usage):.1f} %)",
-        f"the {told['top_units']:,} most used": f"{100 * told['top_units_share']:.1f} % of the frames",
+        "most used 1 %": f"{told['top_units']:,} of the units, {100 * told['top_units_share']:.1f} % of the frames",
         "runs": f"{told['mean_run']:.2f} frames in the mean, {told['longest_run']:,} at most",
     }
     most = [
@@ -182,7 +186,11 @@ def _histograms(report: Report) -> Markup | None:
         card(
             name,
             charts.histogram(one, name, unit),
-            tag("p", f"{one.count:,} utterances, mean {one.mean:.2f}", class_="note"),
+            tag(
+                "p",
+                f"{one.count:,} utterances, mean {one.mean:.2f}, {int(one.counts.max()):,} in the highest bar",
+                class_="note",
+            ),
         )
         for name, one, unit in shown
         if one.count
@@ -214,7 +222,10 @@ def _samples(report: Report) -> Markup | None:
 def _sample(sample: Sample) -> Markup:
     row = sample.row
     seconds = f" {row['duration_s']:.2f} s" if row["duration_s"] else ""
-    told = [("source", row["text"], ()), ("reference", row["reference"], ())]
+    told: list[tuple[str, str | None, Sequence[str]]] = [
+        ("source", row["text"], ()),
+        ("reference", row["reference"], ()),
+    ]
     for name, text in texts_of(row):
         told.append((name, text["error"] or text["text"], text["flags"] or ()))
         told += [(f"reference {name}", one["text"], ()) for one in row["references"] or () if one["language"] == name]

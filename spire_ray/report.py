@@ -39,7 +39,7 @@ def write_report(text_run: Store, file: str, samples: int, with_audio: bool) -> 
             scores.add(rows)
         runs = _runs(dict.fromkeys([joined.units_run.url, text_run.url]), text_run.storage_options)
         shown = Report(
-            name=text_run.url.rstrip("/").rpartition("/")[2],
+            place=text_run.url,
             shards=(_done(joined), plan.shards),
             tally=tally,
             units=unit_numbers(tally.usage, tally.runs) if tally.usage.any() else None,

@@ -14,7 +14,7 @@ _TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char"}  # written without spaces
 _PLAIN = jiwer.Compose(
     [
         jiwer.ToLowerCase(),
-        jiwer.RemovePunctuation(),
+        jiwer.RemovePunctuation(),  # type: ignore[no-untyped-call]
         jiwer.RemoveMultipleSpaces(),
         jiwer.Strip(),
         jiwer.ReduceToListOfListOfWords(),

@@ -224,7 +224,7 @@ def test_a_file_that_is_gone_or_other_by_now_is_left_out(
         soundfile.write(corpus / "a.wav", pcm16(1.0, 9), RATE)
         assert export(out, tmp_path / "shards", "--format", "webdataset") == 0
         assert "2 utterances in" in (told := capsys.readouterr().err)
-        assert "left out: 2 changed_since_plan, 1 missing, 1 unreadable" in told
+        assert "left out: 1 missing, 2 truncated, 1 unreadable" in told
         assert export(out, tmp_path / "c.jsonl.gz", "--format", "lhotse") == 0
         assert "left out: 1 missing, 1 unreadable" in capsys.readouterr().err
 
