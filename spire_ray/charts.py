@@ -56,9 +56,7 @@ def usage_by_rank(usage: NDArray[np.int64]) -> Markup:
 
     ranks = np.unique(np.geomspace(1, max(len(used), 1), 300).astype(int)) - 1
     wide = inner / max(len(falling), 1)
-    path = " ".join(
-        f"{'L' if n else 'M'}{_LEFT + (rank + 0.5) * wide:.1f} {y(used[rank]):.1f}" for n, rank in enumerate(points)
-    )
+    path = "M" + "L".join(f"{_LEFT + (rank + 0.5) * wide:.1f} {y(used[rank]):.1f}" for rank in ranks[: len(used)])
     alike = min(max(y(1 / max(len(falling), 1)), _TOP), _TOP + high)
     drawn = [
         tag("line", x1=_LEFT, x2=_LEFT + inner, y1=f"{alike:.1f}", y2=f"{alike:.1f}", class_="alike"),
