@@ -28,6 +28,7 @@ def histogram(shown: Histogram, name: str, unit: str, number: Callable[[float], 
     for index, count in enumerate(counts):
         tall = high * int(count) / most
         more = " and more" if index == len(counts) - 1 and shown.high > 0 else ""
+        more = " and less" if index == 0 and shown.low < 0 else more
         label = f"{number(shown.low + index * step)} to {number(shown.low + (index + 1) * step)} {unit}{more}"
         if count:
             bars.append(

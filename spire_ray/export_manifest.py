@@ -19,6 +19,7 @@ from spire_ray.locations import URL, locate, patiently
 
 _PROBES = 32  # headers read at a time: each waits for storage more than it computes
 _BLOCK = 65_536  # bytes of a header's read; object storage would otherwise send megabytes for each
+_NO_LENGTH = "length not in the header"
 
 Line = dict[str, Any]
 
@@ -28,6 +29,9 @@ def write_nemo(examples: Examples, file: Path) -> None:
     with file.open("x", encoding="utf-8") as stream:
         for _, found in examples.shards():
             for example in found:
+                if example.planned["duration_s"] is None:  # no units yet, and nothing in the header
+                    examples.drop(_NO_LENGTH)
+                    continue
                 stream.writelines(_json(line) for line in _nemo(example))
 
 
@@ -93,7 +97,7 @@ def _header(uri: str, options: dict[str, Any]) -> Header | str:
             return header(file)
 
     try:
-        return patiently(uri, read) or "length not in the header"
+        return patiently(uri, read) or _NO_LENGTH
     except FileNotFoundError:
         return "missing"
     except RowFault as fault:

@@ -81,7 +81,7 @@ def _name(report: Report) -> str:
 def _header(report: Report) -> Markup:
     tally = report.tally
     tiles = [
-        (_hours(tally.seconds["planned"]), "hours planned"),
+        (_hours(tally.seconds["planned"]), "hours of audio"),
         (f"{tally.utterances['planned']:,}", "utterances"),
         (f"{sum(tally.errors.values()):,}", "error rows"),
     ]

@@ -17,7 +17,8 @@ from spire_ray.store import Store
 from spire_ray.tallies import Row, Tally
 
 MAX_SAMPLES = 200
-AUDIO_BYTES = 6 << 20  # of all samples: 8 MiB in the page, where base64 takes four bytes for three
+SAMPLE_BYTES = 9_000_000  # of the page, for sound and pictures: the rest of it is under 1 MB
+_CELL, _ENVELOPE = 250, 20_000  # bytes of a picture: for each unit, and for the waveform
 _LONGEST_S = 600.0
 
 
@@ -62,14 +63,14 @@ def _done(joined: Joined) -> int:
 def _samples(rows: list[Row], joined: Joined, max_seconds: float, with_audio: bool) -> list[Sample]:
     if not with_audio:
         return [Sample(row, None, None, row["error"] or "") for row in rows]
-    made, room = [], AUDIO_BYTES
+    made, room = [], SAMPLE_BYTES
     for row, sound in zip(rows, sounds(rows, joined.text_run.storage_options, max_seconds), strict=True):
         if isinstance(sound, str):
             made.append(Sample(row, None, None, sound))
             continue
         data = flac(sound)
-        room -= len(data)
-        made.append(Sample(row, sound, data) if room >= 0 else Sample(row, sound, None, "no player: the page is full"))
+        room -= len(data) * 4 // 3 + len(row["units"] or ()) * _CELL + _ENVELOPE  # base64 makes four bytes of three
+        made.append(Sample(row, sound, data) if room >= 0 else Sample(row, None, None, "not played: the page is full"))
     return made
 
 
