@@ -1,6 +1,6 @@
 """A run in numbers, counted shard by shard: what became of its utterances, and how lengths, rates and units fall."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +48,7 @@ class Tally:
 
     clusters: int  # K, 0 where there are no units
     utterances: Counter[str] = field(default_factory=Counter)  # by FUNNEL
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)  # table or language, reason
     flags: Counter[tuple[str, str]] = field(default_factory=Counter)  # transcript or language, flag
     texts: Counter[str] = field(default_factory=Counter)  # texts without an error: transcript or language
