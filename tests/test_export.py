@@ -179,14 +179,12 @@ def test_tar_shards_of_webdataset(
         assert (rate, samples.ndim, len(samples)) == (RATE, 1, round(fields["duration"] * RATE))
         if fields["id"] in heard:
             assert np.array_equal(samples, heard[fields["id"]])
-    assert not found
-    # A shard of the run is a tar, and nothing of a sample lies apart from the rest of it.
+    assert not found  # a shard of the run is a tar, and nothing of a sample lies apart from the rest of it:
     for tar in tars(folder):
         names = [sample["__key__"] for sample in webdataset.WebDataset([tar], shardshuffle=False)]
         assert [key for key, _ in groupby(names)] == sorted(set(names))
         assert {name.partition("-")[0] for name in names} == {Path(tar).stem.partition("-")[2]}
-    # What was exported is a corpus again.
-    capsys.readouterr()
+    capsys.readouterr()  # what was exported is a corpus again:
     assert main(["plan", f"{folder}/*.tar", str(tmp_path / "again")]) == 0
     again = pq.read_table(tmp_path / "again" / "plan")
     assert set(again.column("utterance_id").to_pylist()) == texts(out).keys()
