@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from spire_ray import codebook_report as report
+from spire_ray import codebook_report as usage
 from spire_ray import fit, run
 from spire_ray.cache import cached_codebook, convert_in_child
 from spire_ray.checkpoints import SPIRE_LAYER, Part, resolve
@@ -20,6 +20,7 @@ from spire_ray.job_part import JobPart
 from spire_ray.locations import storage_options
 from spire_ray.options import parser
 from spire_ray.planning import AudioOptions
+from spire_ray.report import write_report
 from spire_ray.run import DriverOptions
 from spire_ray.settings import Encoding, EngineOptions
 from spire_ray.show import print_run, show_run
@@ -100,9 +101,15 @@ def show(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """One joined Parquet file."""
-    rows = write_export(_store(options), options.file)
-    print(f"{rows:,} rows in {options.file}", file=sys.stderr)
+    """One joined Parquet file, or what a training toolkit reads."""
+    told = write_export(_store(options), options.target, options.format, options.text, options.languages)
+    print(told, file=sys.stderr)
+
+
+def report(options: argparse.Namespace) -> None:
+    """A run on one HTML page."""
+    write_report(_store(options), options.target, options.samples, not options.no_audio)
+    print(f"written: {options.target}", file=sys.stderr)
 
 
 def fit_codebook(options: argparse.Namespace) -> None:
@@ -118,7 +125,7 @@ def fit_codebook(options: argparse.Namespace) -> None:
 
 def codebook_report(options: argparse.Namespace) -> None:
     """Usage of a codebook."""
-    report.report(options.codebook, options.out, options.json, options.png, Console(emoji=False))
+    usage.report(options.codebook, options.out, options.json, options.png, Console(emoji=False))
 
 
 def submit(options: argparse.Namespace) -> int:

@@ -1,18 +1,29 @@
-"""`spire-ray export OUT FILE`: one Parquet file with everything of an utterance in one row."""
+"""`spire-ray export`: a run as one joined Parquet file, or as what a training toolkit reads."""
 
-import os
-import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from spire_ray.errors import UserError
+from spire_ray.examples import GENERATED, Examples
+from spire_ray.export_audio import write_huggingface, write_webdataset
+from spire_ray.export_manifest import write_lhotse, write_nemo
+from spire_ray.export_target import Put, new_file, new_folder
 from spire_ray.joined import Joined
-from spire_ray.locations import locate
+from spire_ray.result_options import PARQUET
 from spire_ray.store import Store
+
+_FILES: dict[str, tuple[tuple[str, ...], Callable[[Examples, Path], None]]] = {
+    "nemo": ((".json", ".jsonl"), write_nemo),
+    "lhotse": ((".jsonl.gz",), write_lhotse),
+}
+_FOLDERS: dict[str, Callable[[Examples, Path, Put], None]] = {
+    "webdataset": write_webdataset,
+    "huggingface": write_huggingface,
+}
 
 TRANSLATION = pa.struct([("language", pa.string()), ("text", pa.string()), ("error", pa.string())])
 EXPORT = pa.schema(
@@ -33,33 +44,54 @@ EXPORT = pa.schema(
 )
 
 
-def export(text_run: Store, file: str) -> int:
-    """Write FILE (a path or fsspec URL; UserError when it exists), a row group for each shard. Returns the rows.
+def export(text_run: Store, target: str, form: str, text: str | None, languages: Sequence[str] | None) -> str:
+    """Write TARGET, a path or fsspec URL that does not exist (UserError). Returns a line: how many, and what not.
 
-    Shards without units yet have nulls. FILE appears whole or not at all.
+    `form`: of result_options.EXPORTS; `text`: of TEXTS there, the text to learn (None: generated); `languages`: those
+    of the translations (None: those that the run made).
+    On a local disk TARGET appears whole or not at all.
     """
     joined = Joined(text_run)
     assert joined.plan  # or a UserError, before anything is written
-    fs, path = locate(file, text_run.storage_options)
-    if fs.exists(path):
-        raise UserError(f"{file} exists: name a new file")
-    local = isinstance(fs, LocalFileSystem)
-    if local and not Path(path).parent.is_dir():
-        raise UserError(f"there is no folder {Path(path).parent}")
-    if local and not os.access(Path(path).parent, os.W_OK | os.X_OK):
-        raise UserError(f"{Path(path).parent} cannot be written")
+    if form == PARQUET:
+        if text or languages is not None:
+            raise UserError(f"--format {PARQUET} has every text: leave out --text and --languages")
+        with new_file(target, text_run.storage_options) as file:
+            return f"{_write_joined(joined, file):,} rows in {target}"
+    examples = Examples.of(joined, text or GENERATED, languages)
+    if form in _FILES:
+        suffixes, write_file = _FILES[form]
+        if not target.endswith(suffixes):
+            raise UserError(f"{target}: readers of this format know it by its end, {' or '.join(suffixes)}")
+        with new_file(target, text_run.storage_options) as file:
+            write_file(examples, file)
+            _check_any(examples)
+    else:
+        with new_folder(target, text_run.storage_options) as (work, put):
+            _FOLDERS[form](examples, work, put)
+            _check_any(examples)
+    return f"{examples.taken:,} utterances in {target}{_left_out(examples)}"
+
+
+def _check_any(examples: Examples) -> None:
+    """Before TARGET appears: an empty one would be refused by its readers, and hide why."""
+    if not examples.taken:
+        raise UserError(f"no utterance of {examples.joined.text_run.url} can be exported{_left_out(examples)}")
+
+
+def _left_out(examples: Examples) -> str:
+    told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(examples.left_out.items()))
+    return f"; left out: {told}" if told else ""
+
+
+def _write_joined(joined: Joined, file: Path) -> int:
+    """A row group for each shard; what is not made yet is null. Returns the rows."""
     rows = 0
-    with tempfile.TemporaryDirectory(dir=Path(path).parent if local else None, prefix=".tmp-") as folder:
-        whole = Path(folder) / "export.parquet"
-        with pq.ParquetWriter(whole, EXPORT, compression="zstd") as writer:
-            for shard in range(joined.plan.shards):
-                table = pa.Table.from_pylist(list(map(_of_export, joined.shard(shard))), schema=EXPORT)
-                writer.write_table(table)
-                rows += table.num_rows
-        if local:
-            whole.rename(path)
-        else:
-            fs.put_file(str(whole), path)
+    with pq.ParquetWriter(file, EXPORT, compression="zstd") as writer:
+        for shard in range(joined.plan.shards):
+            table = pa.Table.from_pylist(list(map(_of_export, joined.shard(shard))), schema=EXPORT)
+            writer.write_table(table)
+            rows += table.num_rows
     return rows
 
 

@@ -6,6 +6,7 @@ not told: MP3 without a frame count, a chain of Ogg streams, a file whose writer
 
 import os
 import struct
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from spire_ray.containers import MP3_RATES, STREAMED_SIZE, identify, mp3_frame
@@ -21,7 +22,16 @@ _OPUS_PACKET = 2880  # samples: 60 ms
 _LAME_BYTES = 21  # from the encoder's name to the samples it put before and after the sound
 
 
-def seconds(file: BinaryIO) -> float | None:
+@dataclass(frozen=True, slots=True)
+class Header:
+    """How much sound a file says it holds."""
+
+    samples: int  # of each channel
+    rate: int  # Hz
+    channels: int
+
+
+def header(file: BinaryIO) -> Header | None:
     """Of a file of an accepted kind, as the decoder would give it; None where the header does not tell.
 
     RowFault `unreadable` for every other file.
@@ -29,10 +39,16 @@ def seconds(file: BinaryIO) -> float | None:
     head = file.read(_HEAD)
     tell = {"WAV": _wav, "FLAC": _flac, "OGG": _ogg, "MP3": _mp3}[identify(head)]
     try:
-        samples, rate = tell(file, head)
+        told = Header(*tell(file, head))
     except (struct.error, IndexError):
         return None  # it ends too soon
-    return samples / rate if samples > 0 and rate > 0 else None
+    return told if told.samples > 0 and told.rate > 0 else None
+
+
+def seconds(file: BinaryIO) -> float | None:
+    """The length that `header` tells. RowFault as there."""
+    told = header(file)
+    return told.samples / told.rate if told else None
 
 
 def _at(file: BinaryIO, offset: int, size: int) -> bytes:
@@ -40,24 +56,24 @@ def _at(file: BinaryIO, offset: int, size: int) -> bytes:
     return file.read(size)
 
 
-def _wav(file: BinaryIO, head: bytes) -> tuple[int, int]:
-    position, rate, block = 12, 0, 0
+def _wav(file: BinaryIO, head: bytes) -> tuple[int, int, int]:
+    position, rate, block, channels = 12, 0, 0, 0
     for _ in range(_MAX_CHUNKS):
         tag, size = struct.unpack("<4sI", _at(file, position, 8))
         if tag == b"fmt ":
-            _, _, rate, _, block = struct.unpack("<HHIIH", _at(file, position + 8, 14))
+            _, channels, rate, _, block = struct.unpack("<HHIIH", _at(file, position + 8, 14))
         elif tag == b"data":
-            return (size // block if block and size < STREAMED_SIZE else 0), rate
+            return (size // block if block and size < STREAMED_SIZE else 0), rate, channels
         position += 8 + size + size % 2
-    return 0, 0
+    return 0, 0, 0
 
 
-def _flac(file: BinaryIO, head: bytes) -> tuple[int, int]:
+def _flac(file: BinaryIO, head: bytes) -> tuple[int, int, int]:
     packed = int.from_bytes(head[18:26], "big")  # rate 20 bits, channels 3, bits 5, samples 36
-    return packed & (1 << 36) - 1, packed >> 44
+    return packed & (1 << 36) - 1, packed >> 44, (packed >> 41 & 7) + 1
 
 
-def _ogg(file: BinaryIO, head: bytes) -> tuple[int, int]:
+def _ogg(file: BinaryIO, head: bytes) -> tuple[int, int, int]:
     stream = head[14:18]
     packet = head[27 + head[26] :]
     opus = packet.startswith(b"OpusHead")
@@ -69,7 +85,7 @@ def _ogg(file: BinaryIO, head: bytes) -> tuple[int, int]:
     at = tail.rfind(b"OggS\0")
     last, last_stream = struct.unpack_from("<q4s", tail, at + 6)
     whole = at >= 0 and last_stream == stream and _from_the_beginning(file, longest)
-    return (last - skipped if whole else 0), rate
+    return (last - skipped if whole else 0), rate, packet[9 if opus else 11]
 
 
 def _from_the_beginning(file: BinaryIO, longest: int) -> bool:
@@ -85,7 +101,7 @@ def _from_the_beginning(file: BinaryIO, longest: int) -> bool:
     return False
 
 
-def _mp3(file: BinaryIO, head: bytes) -> tuple[int, int]:
+def _mp3(file: BinaryIO, head: bytes) -> tuple[int, int, int]:
     start = 0
     for _ in range(_MAX_TAGS):
         if head[:3] != b"ID3":
@@ -102,7 +118,7 @@ def _mp3(file: BinaryIO, head: bytes) -> tuple[int, int]:
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
     at = max(head.find(name, 0, frame[0]) for name in (b"Xing", b"Info"))
     if at < 0 or layer != 3:
-        return 0, 0
+        return 0, 0, 0
     flags, frames = struct.unpack_from(">II", head, at + 4)
     samples = frames * (1152 if version == 3 else 576) if flags & 1 else 0
     encoder = at + 8 + 4 * (flags & 1) + 4 * (flags >> 1 & 1) + 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1)
@@ -110,5 +126,5 @@ def _mp3(file: BinaryIO, head: bytes) -> tuple[int, int]:
         high, low = struct.unpack_from(">BH", head, encoder + _LAME_BYTES)
         samples -= (high << 4 | low >> 12) + (low & 0xFFF)
     elif len(head) < encoder + 4:
-        return 0, 0
-    return samples, MP3_RATES[version][head[2] >> 2 & 3]
+        return 0, 0, 0
+    return samples, MP3_RATES[version][head[2] >> 2 & 3], 1 if head[3] >> 6 == 3 else 2

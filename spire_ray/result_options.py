@@ -3,6 +3,9 @@
 import argparse
 from collections.abc import Callable
 
+PARQUET = "parquet"
+EXPORTS = (PARQUET, "nemo", "lhotse", "webdataset", "huggingface")
+TEXTS = ("generated", "reference")  # of an export
 OUT_HELP = "the run directory: a path or any fsspec URL"
 
 
@@ -15,9 +18,36 @@ def add(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     )
     storage_option(one)
 
-    one = command("export", "one Parquet file: id, audio, units, transcript and translations joined")
+    _report(command("report", "a run on one HTML page: hours, errors, flags, units, lengths, scores, samples to hear"))
+    _export(command("export", "a run as one joined Parquet file, or as what a training toolkit reads"))
+
+
+def _report(one: argparse.ArgumentParser) -> None:
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
-    one.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
+    one.add_argument("--html", dest="target", default="report.html", metavar="FILE", help="it must not exist")
+    one.add_argument("--samples", type=int, default=20, metavar="N", help="how many utterances to show (default 20)")
+    one.add_argument("--no-audio", action="store_true", help="no sound in the page, and none is read")
+    storage_option(one)
+
+
+def _export(one: argparse.ArgumentParser) -> None:
+    one.add_argument("out", metavar="OUT", help=OUT_HELP)
+    one.add_argument("target", metavar="FILE", help="the file or folder to write; it must not exist")
+    one.add_argument(
+        "--format",
+        choices=EXPORTS,
+        default=PARQUET,
+        help="parquet: a file with all of an utterance in a row; nemo: a manifest; lhotse: cuts, FILE.jsonl.gz; "
+        "webdataset: a folder of tar shards with the audio; huggingface: a folder of Parquet with the audio and a card",
+    )
+    one.add_argument(
+        "--text",
+        choices=TEXTS,
+        help="which text to learn, its translations with it: what the run generated (the default) or the references",
+    )
+    one.add_argument(
+        "--languages", nargs="*", metavar="LANGUAGE", help="translations to take (default: those that the run made)"
+    )
     storage_option(one)
 
 

@@ -19,7 +19,7 @@ from spire_ray.cli import main
 from spire_ray.driver import Driver
 from spire_ray.resources import Cluster
 
-COMMANDS = ["speech-to-text", "tokenize", "plan", "generate", "translate", "retry", "show", "export"]
+COMMANDS = ["speech-to-text", "tokenize", "plan", "generate", "translate", "retry", "show", "export", "report"]
 COMMANDS += ["fit-codebook", "codebook-report", "convert-codebook"]
 
 
@@ -139,11 +139,12 @@ def test_an_out_that_cannot_be_written(
 
 
 @pytest.mark.usefixtures("no_ray")
-@pytest.mark.parametrize("command", ["show", "retry", "generate", "export"])
+@pytest.mark.parametrize("command", ["show", "retry", "generate", "export", "report"])
 def test_a_folder_that_is_no_run(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], bundle: Path
 ) -> None:
     more = {"generate": ["--checkpoint", bundle], "export": [tmp_path / "joined.parquet"]}.get(command, [])
+    more = ["--html", tmp_path / "report.html"] if command == "report" else more
     assert "plan.json" in refused(capsys, command, tmp_path / "nothing", *more)
     assert list(tmp_path.iterdir()) == []
 

@@ -133,6 +133,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(
         ["translate", f"{url}/lines.txt", tmp_path / "out", "--checkpoint", "any", "--from", "de", "--languages", "en"],
         ["show", f"{url}/out"],
         ["export", f"{url}/out", tmp_path / "file"],
+        ["report", f"{url}/out", "--html", tmp_path / "file"],
         ["generate", f"{url}/out", "--checkpoint", "any"],
         ["retry", f"{url}/out"],
     ):

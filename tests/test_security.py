@@ -90,6 +90,7 @@ def test_a_run_with_pickles_in_its_parts(
         for command in (
             ["show", out],
             ["export", out, tmp_path / "joined.parquet"],
+            ["report", out, "--html", tmp_path / "joined.parquet"],
             ["retry", out],
             ["generate", out, "--to", tmp_path / "out2", "--checkpoint", "any"],
         ):
