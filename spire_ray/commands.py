@@ -7,10 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from spire_ray import codebook_report as report
-from spire_ray import fit, run
+from spire_ray import evaluation_report, fit, run
 from spire_ray.cache import cached_codebook, convert_in_child
 from spire_ray.checkpoints import SPIRE_LAYER, Part, resolve
 from spire_ray.errors import UserError
+from spire_ray.evaluate import evaluate as measure
 from spire_ray.export import export as write_export
 from spire_ray.fit_plan import check_sizes, new_codebook
 from spire_ray.fit_state import FitOptions
@@ -103,6 +104,18 @@ def export(options: argparse.Namespace) -> None:
     """One joined Parquet file."""
     rows = write_export(_store(options), options.file)
     print(f"{rows:,} rows in {options.file}", file=sys.stderr)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Metrics against references."""
+    for file, option in ((options.json, "--json"), (options.markdown, "--markdown")):
+        if file:
+            report.check_new(file, option)
+    if options.json and options.json == options.markdown:
+        raise UserError(f"--json and --markdown both name {options.json}: name two files")
+    found = measure(_store(options), options.normalizer, options.comet, max(0, options.worst))
+    evaluation_report.show(found, Console(emoji=False))
+    evaluation_report.write(found, options.json, options.markdown)
 
 
 def fit_codebook(options: argparse.Namespace) -> None:
