@@ -29,6 +29,7 @@ from spire_ray.submit import submit as submit_job
 from spire_ray.submit import without_address
 from spire_ray.survey import Survey, rates
 from spire_ray.tasks import TextTasks
+from spire_ray.text_corpus import read_examples
 
 HERE_ONLY = ("codebook-report", "convert-codebook")  # they read and write files of this machine
 
@@ -75,6 +76,9 @@ def generate(options: argparse.Namespace) -> None:
 
 def translate(options: argparse.Namespace) -> None:
     """A text corpus to translations."""
+    if bool(options.shots) != bool(options.examples):
+        raise UserError("--shots 5 and --examples FILE belong together: give both, or neither")
+    opened = storage_options(options.storage_options)
     tasks = TextTasks(
         languages=tuple(options.languages),
         method="text",
@@ -82,6 +86,9 @@ def translate(options: argparse.Namespace) -> None:
         source_language=options.source_language,
         max_tokens=options.max_tokens,
         beam=options.beam,
+        examples=read_examples(options.examples, options.source_language, options.languages, opened)
+        if options.examples
+        else {},
     )
     run.translate(options.corpus, options.out, options.checkpoint, tasks, _on(options), _engine(options))
     print_run(_store(options), Console(emoji=False))

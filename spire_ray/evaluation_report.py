@@ -1,7 +1,7 @@
 """An evaluation as a table on the terminal, as JSON and as Markdown."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,19 @@ _MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_[]<>|#~$&"})
 
 def show(evaluation: Evaluation, console: Console) -> None:
     """Print it."""
-    for task in evaluation.tasks:
-        table = Table(title=_title(evaluation, task), title_justify="left", box=None, pad_edge=False)
-        table.add_column("")
-        for name in _columns(task):
-            table.add_column(name, justify="right", no_wrap=True)
-        for cells in _rows(task):
+    for tasks in _tables(evaluation):
+        table = Table(title=_title(evaluation, tasks), title_justify="left", box=None, pad_edge=False)
+        for name in _columns(tasks):
+            table.add_column(name, justify="left" if name in ("", "into") else "right", no_wrap=True)
+        for cells in _rows(tasks):
             table.add_row(*map(escape, cells))
         console.print(table)
-        for line in _said(task):
+        for line in _said(tasks):
             console.print(f"  {escape(line)}", soft_wrap=True, highlight=False)
         console.print()
     for task in evaluation.tasks:
         if task.worst:
-            console.print(f"worst {_what(task)}", highlight=False)
+            console.print(f"the worst of the {_what(task)}", highlight=False)
         for each in task.worst:
             scores = ", ".join(f"{name} {_number(value)}" for name, value in each.scores.items())
             console.print(f"  [bold]{escape(one_line(each.utterance_id))}[/bold]  {scores}", highlight=False)
@@ -56,23 +55,24 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 def as_markdown(evaluation: Evaluation) -> str:
     """The same tables, and the worst utterances, for a page."""
     lines = ["# Evaluation", "", _md(f"{evaluation.out}: {_made_by(evaluation)}"), ""]
-    for task in evaluation.tasks:
-        names = _columns(task)
-        lines += [f"## {_md(_title(evaluation, task))}", "", f"| | {' | '.join(names)} |"]
-        lines.append("|---|" + "---:|" * len(names))
-        lines += [f"| {' | '.join(map(_md, cells))} |" for cells in _rows(task)]
-        lines += ["", *(f"- {_md(line)}" for line in _said(task)), ""]
+    for tasks in _tables(evaluation):
+        lines += [f"## {_md(_title(evaluation, tasks))}", "", *_grid(_columns(tasks), _rows(tasks)), ""]
+        lines += [*(f"- {_md(line)}" for line in _said(tasks)), ""]
     for task in evaluation.tasks:
         if task.worst:
-            names = [metric.name for metric in task.metrics]
-            lines += [f"## Worst {_what(task)}", "", f"| id | {' | '.join(names)} | reference | made |"]
-            lines.append("|---|" + "---:|" * len(names) + "---|---|")
-            for each in task.worst:
-                cells = [each.utterance_id, *map(_number, each.scores.values()), each.reference, each.hypothesis]
-                lines.append(f"| {' | '.join(map(_md, cells))} |")
-            lines.append("")
+            names = ["id", *(metric.name for metric in task.metrics), "reference", "made"]
+            cells = (
+                [each.utterance_id, *map(_number, each.scores.values()), each.reference, each.hypothesis]
+                for each in task.worst
+            )
+            lines += [f"## The worst of the {_what(task)}", "", *_grid(names, cells), ""]
     lines += [f"- {_md(line)}" for line in _closing(evaluation)]
     return "\n".join(lines) + "\n"
+
+
+def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return head + [f"| {' | '.join(map(_md, cells))} |" for cells in rows]
 
 
 def write(evaluation: Evaluation, json_file: Path | None, markdown_file: Path | None) -> None:
@@ -86,13 +86,21 @@ def write(evaluation: Evaluation, json_file: Path | None, markdown_file: Path | 
             file.write(as_markdown(evaluation))
 
 
+def _tables(evaluation: Evaluation) -> list[list[Task]]:
+    """The tasks that stand in one table: the transcripts, and the translations with the same metrics."""
+    tables: dict[tuple[str, ...], list[Task]] = {}
+    for task in evaluation.tasks:
+        tables.setdefault((task.name, *(metric.name for metric in task.metrics)), []).append(task)
+    return list(tables.values())
+
+
 def _what(task: Task) -> str:
     return task.name if task.name == "transcripts" else f"translations into {task.language}"
 
 
-def _title(evaluation: Evaluation, task: Task) -> str:
-    how = "" if task.name == "transcripts" else f" ({evaluation.settings['method']})"
-    return f"{_what(task)}{how}"
+def _title(evaluation: Evaluation, tasks: Sequence[Task]) -> str:
+    name = tasks[0].name
+    return name if name == "transcripts" else f"{name} ({evaluation.settings['method']})"
 
 
 def _made_by(evaluation: Evaluation) -> str:
@@ -100,20 +108,22 @@ def _made_by(evaluation: Evaluation) -> str:
     return f"{settings['checkpoint']}, {'greedy' if settings['beam'] == 1 else 'beam ' + str(settings['beam'])}"
 
 
-def _columns(task: Task) -> list[str]:
-    return ["utterances", "hours", "missing", *(metric.name for metric in task.metrics)]
+def _columns(tasks: Sequence[Task]) -> list[str]:
+    into = [] if tasks[0].name == "transcripts" else ["into"]
+    return [*into, "", "utterances", "hours", "missing", *(metric.name for metric in tasks[0].metrics)]
 
 
-def _rows(task: Task) -> Iterator[list[str]]:
-    for name, part in _parts(task):
-        scores = [_score(score) for score in task.scored(part).values()]
-        yield [
-            name,
-            f"{part.utterances:,}",
-            f"{part.seconds / 3600:.3f}" if part.seconds else "",
-            f"{part.missing.total():,}",
-            *scores,
-        ]
+def _rows(tasks: Sequence[Task]) -> Iterator[list[str]]:
+    for task in tasks:
+        for name, part in _parts(task):
+            yield [
+                *([] if task.name == "transcripts" else [task.language]),
+                name,
+                f"{part.utterances:,}",
+                f"{part.seconds / 3600:.3f}" if part.seconds else "",
+                f"{part.missing.total():,}",
+                *(_score(score) for score in task.scored(part).values()),
+            ]
 
 
 def _parts(task: Task) -> list[tuple[str, Part]]:
@@ -127,19 +137,28 @@ def _parts(task: Task) -> list[tuple[str, Part]]:
     return found
 
 
-def _said(task: Task) -> list[str]:
-    whole = task.parts[ALL]
-    lines = [f"{metric.name}: {metric.signature()}" for metric in task.metrics]
-    if whole.missing:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(whole.missing.items()))
-        lines.append(f"{whole.missing.total():,} hypotheses are missing and count as empty: {reasons}")
-    if whole.statistics.block > 1:
-        lines.append(f"intervals by resampling blocks of {whole.statistics.block} utterances")
+def _said(tasks: Sequence[Task]) -> list[str]:
+    signatures: dict[str, list[str]] = {}
+    for task in tasks:
+        for metric in task.metrics:
+            signatures.setdefault(f"{metric.name}: {metric.signature()}", []).append(task.language)
+    several = len(tasks) > 1
+    lines = [
+        f"{told} ({' '.join(languages)})" if several and len(languages) < len(tasks) else told
+        for told, languages in signatures.items()
+    ]
+    for task in tasks:
+        whole = task.parts[ALL]
+        if whole.missing:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(whole.missing.items()))
+            lines.append(f"{_what(task)}: {whole.missing.total():,} are missing and count as empty: {reasons}")
+        if whole.statistics.block > 1:
+            lines.append(f"{_what(task)}: intervals by blocks of {whole.statistics.block} utterances")
     return lines
 
 
 def _closing(evaluation: Evaluation) -> list[str]:
-    return [f"[] around a figure: 95 % of {RESAMPLES:,} bootstrap resamples, seed {SEED}", *evaluation.remarks]
+    return [f"±: half of what 95 % of {RESAMPLES:,} bootstrap resamples span, seed {SEED}", *evaluation.remarks]
 
 
 def _task_json(task: Task) -> dict[str, Any]:
@@ -174,7 +193,7 @@ def _score_json(score: Score) -> dict[str, float | None]:
 
 def _score(score: Score) -> str:
     around = score.interval
-    return _number(score.value) + (f" [{_number(around.low)}, {_number(around.high)}]" if around else "")
+    return _number(score.value) + (f" ±{(around.high - around.low) / 2:.2f}" if around else "")
 
 
 def _number(value: float | None) -> str:
