@@ -4,8 +4,11 @@
     DATA/fleurs/data/en_us/test.tsv                              jobs/fleurs.py
     DATA/voxpopuli/transcribed_data/en/asr_test.tsv              jobs/voxpopuli.py
     DATA/cv-corpus-4-2019-12-10/en/covost_v2.en_de.test.tsv      jobs/covost2.py; and en_zh-CN
-    DATA/flores/devtest/deu_Latn.devtest                         a sentence a line, and its nine fellows; dev/deu_Latn.dev
-    DATA/wmt23/en-de.en, en-de.de                                sacrebleu -t wmt23 -l en-de --echo src (ref) > …; six pairs
+    DATA/flores/devtest/deu_Latn.devtest                         a sentence a line, in ten files; dev/deu_Latn.dev
+    DATA/wmt23/en-de.en, en-de.de                                and five more pairs, by sacrebleu:
+
+    sacrebleu -t wmt23 -l en-de --echo src > DATA/wmt23/en-de.en
+    sacrebleu -t wmt23 -l en-de --echo ref > DATA/wmt23/en-de.de
 
 Instead of all that, DATA/manifest.jsonl is a test set of your own: audio, text, references.
 """

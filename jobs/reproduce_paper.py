@@ -1,9 +1,9 @@
 """The tables of SPIRE's paper again, by its protocol: greedy, 256 tokens, Whisper's normaliser, sacrebleu, COMET-22.
 
-    python jobs/reproduce_paper.py asr --data DATA --out OUT              # transcription
-    python jobs/reproduce_paper.py st  --data DATA --out OUT              # speech translation, direct and self-cascade
-    python jobs/reproduce_paper.py mt  --data DATA --out OUT              # text translation, zero-shot; five-shot for SpireBase
-    python jobs/reproduce_paper.py asr --data spire_ray/tiny/clips --out OUT --checkpoints tiny      # here, without a GPU
+    python jobs/reproduce_paper.py asr --data DATA --out OUT     # transcription
+    python jobs/reproduce_paper.py st --data DATA --out OUT      # speech translation, direct and self-cascade
+    python jobs/reproduce_paper.py mt --data DATA --out OUT      # text translation: zero-shot, of SpireBase five-shot
+    python jobs/reproduce_paper.py asr --data spire_ray/tiny/clips --out OUT --checkpoints tiny    # here, without a GPU
 
 What must lie in DATA is said in jobs/paper_sets.py; each set that does not is named in the end and left out. The same
 command again does what is missing. Units are made once for all checkpoints. The figures of every run, with their

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 BATCH = 32
-CHECKED = 4  # segments of each line scored again, backwards
+CHECKED = (0, 1 / 7, 3 / 7, 6 / 7)  # which segments of a line are scored again, backwards: no mirror of themselves
 TOLERANCE = 1e-2  # padding of a batch moves a score by about 1e-4, another segment's by far more
 
 
@@ -20,12 +20,12 @@ def main() -> None:
     """Answer lines until there are no more."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # Lightning prints to standard output
-    import torch
     from comet import download_model, load_from_checkpoint  # type: ignore[import-not-found,unused-ignore]
+    from torch.cuda import device_count
 
     model = load_from_checkpoint(download_model(sys.argv[1]))
     # One device: several have given scores in another order (github.com/Unbabel/COMET/issues/60).
-    gpus = min(1, torch.cuda.device_count())
+    gpus = min(1, device_count())
     told = {"version": version("unbabel-comet"), "model": sys.argv[1]}
     print(json.dumps(told), file=answers, flush=True)
     for line in sys.stdin:
@@ -43,7 +43,7 @@ def _scores(model: Any, segments: list[dict[str, str]], gpus: int) -> list[float
 def _check_order(model: Any, segments: list[dict[str, str]], scores: list[float], gpus: int) -> None:
     if len(scores) != len(segments):
         sys.exit(f"COMET gave {len(scores)} scores for {len(segments)} segments")
-    chosen = sorted({round(at * (len(segments) - 1) / (CHECKED - 1)) for at in range(CHECKED)}, reverse=True)
+    chosen = sorted({int(share * len(segments)) for share in CHECKED}, reverse=True)
     for at, again in zip(chosen, _scores(model, [segments[at] for at in chosen], gpus), strict=True):
         if abs(again - scores[at]) > TOLERANCE:
             sys.exit(f"COMET gave segment {at} of {len(segments)} a score of {scores[at]}, apart from them {again}")

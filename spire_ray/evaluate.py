@@ -53,6 +53,7 @@ class Part:
     utterances: int = 0  # with a reference
     missing: Counter[str] = field(default_factory=Counter)  # of them, without a hypothesis: why
     seconds: float = 0.0
+    scores: "dict[str, Score] | None" = None  # once they are asked for: 1,000 resamples of each metric
 
 
 class Task:
@@ -108,15 +109,16 @@ class Task:
         return found
 
     def scored(self, part: Part) -> dict[str, Score]:
-        """The figures of some of the utterances, with their intervals."""
-        resampled = part.statistics.resampled() if part.utterances > 1 else None
-        found, start = {}, 0
-        for metric in self.metrics:
-            own = slice(start, start + metric.width)
-            around = None if resampled is None else interval(metric.score, resampled[:, own])
-            found[metric.name] = Score(metric.score(part.statistics.totals[own].tolist()), around)
-            start += metric.width
-        return found
+        """The figures of some of the utterances, with their intervals. After the last `add`."""
+        if part.scores is None:
+            resampled = part.statistics.resampled() if part.utterances > 1 else None
+            part.scores, start = {}, 0
+            for metric in self.metrics:
+                own = slice(start, start + metric.width)
+                around = None if resampled is None else interval(metric.score, resampled[:, own])
+                part.scores[metric.name] = Score(metric.score(part.statistics.totals[own].tolist()), around)
+                start += metric.width
+        return part.scores
 
     def _references(self, row: dict[str, Any], run_languages: Sequence[str]) -> list[str]:
         if self.name == "transcripts":
