@@ -39,10 +39,13 @@ class CometProcess:
                 encoding="utf-8",
             )
         except OSError as fault:
+            self._said.close()
             raise UserError(f"--comet {python} cannot be run ({fault.strerror}): {HOW}") from None
         told = self._answer()
         if told is None:
-            raise UserError(f"--comet {python} has no COMET that loads ({self._last_words()}): {HOW}")
+            said = self._last_words()
+            self._said.close()
+            raise UserError(f"--comet {python} has no COMET that loads ({said}): {HOW}")
         self.signature = f"unbabel-comet {told['version']}, {told['model']}"
 
     def scores(self, segments: Sequence[Mapping[str, str]]) -> list[float]:

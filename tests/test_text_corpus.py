@@ -69,7 +69,7 @@ def test_examples_of_a_file_are_in_a_base_models_prompt(tmp_path):
 def test_examples_of_plain_columns_and_too_few_of_them(tmp_path, capsys):
     write_lines(tmp_path / "dev.jsonl", *({"src": f"a{n}", "tgt": f"b{n}"} for n in range(5)))
     assert len(read_examples(str(tmp_path / "dev.jsonl"), "de", ["en"])["de", "en"]) == 5
-    with pytest.raises(UserError, match="has 0 examples from de to fr: 5 are needed"):
+    with pytest.raises(UserError, match="has 0 examples from de to en: 5 are needed"):
         read_examples(str(tmp_path / "dev.jsonl"), "de", ["en", "fr"])
     command = ["translate", "x.txt", str(tmp_path / "out"), "--from", "de", "--languages", "en", "--checkpoint", "tiny"]
     assert main([*command, "--shots", "5"]) == 2
