@@ -1,5 +1,7 @@
 """Bootstrap intervals against scipy's, and what is kept of more utterances than fit."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,7 +9,7 @@ from scipy import stats
 from spire_ray.intervals import MOST_ROWS, Statistics, interval
 
 
-def rate(totals: "list[float] | tuple[float, ...]") -> float | None:
+def rate(totals: Sequence[float]) -> float | None:
     return 100 * totals[0] / totals[1] if totals[1] else None
 
 
