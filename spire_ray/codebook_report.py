@@ -41,9 +41,9 @@ def report(path: Path, out: str | None, json_file: Path | None, png_file: Path |
     if png_file and out is None:
         raise UserError("--png shows how units are used: name the run directory UNITS_OUT too")
     png_file = png_file or path.with_suffix(".report.png")
-    _check_new(json_file, "--json")
+    check_new(json_file, "--json")
     if out is not None:
-        _check_new(png_file, "--png")
+        check_new(png_file, "--png")
         if json_file.resolve() == png_file.resolve():
             raise UserError(f"--json and --png both name {json_file}: name two files")
     numbers = _of_the_file(codebook)
@@ -58,7 +58,8 @@ def report(path: Path, out: str | None, json_file: Path | None, png_file: Path |
     console.print(f"written: {json_file}" + (f", {png_file}" if out else ""), soft_wrap=True, highlight=False)
 
 
-def _check_new(file: Path, option: str) -> None:
+def check_new(file: Path, option: str) -> None:
+    """UserError unless `file`, which `option` names, can be written anew."""
     if file.exists():
         raise UserError(f"{file} exists: name another file by {option}")
     if not file.parent.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):

@@ -7,10 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from spire_ray import codebook_report as usage
-from spire_ray import fit, run
+from spire_ray import evaluation_report, fit, run
 from spire_ray.cache import cached_codebook, convert_in_child
 from spire_ray.checkpoints import SPIRE_LAYER, Part, resolve
 from spire_ray.errors import UserError
+from spire_ray.evaluate import evaluate as measure
 from spire_ray.export import export as write_export
 from spire_ray.fit_plan import check_sizes, new_codebook
 from spire_ray.fit_state import FitOptions
@@ -29,6 +30,7 @@ from spire_ray.submit import submit as submit_job
 from spire_ray.submit import without_address
 from spire_ray.survey import Survey, rates
 from spire_ray.tasks import TextTasks
+from spire_ray.text_corpus import read_examples
 
 HERE_ONLY = ("codebook-report", "convert-codebook")  # they read and write files of this machine
 
@@ -75,6 +77,9 @@ def generate(options: argparse.Namespace) -> None:
 
 def translate(options: argparse.Namespace) -> None:
     """A text corpus to translations."""
+    if bool(options.shots) != bool(options.examples):
+        raise UserError("--shots 5 and --examples FILE belong together: give both, or neither")
+    opened = storage_options(options.storage_options)
     tasks = TextTasks(
         languages=tuple(options.languages),
         method="text",
@@ -82,6 +87,9 @@ def translate(options: argparse.Namespace) -> None:
         source_language=options.source_language,
         max_tokens=options.max_tokens,
         beam=options.beam,
+        examples=read_examples(options.examples, options.source_language, options.languages, opened)
+        if options.examples
+        else {},
     )
     run.translate(options.corpus, options.out, options.checkpoint, tasks, _on(options), _engine(options))
     print_run(_store(options), Console(emoji=False))
@@ -110,6 +118,18 @@ def report(options: argparse.Namespace) -> None:
     """A run on one HTML page."""
     write_report(_store(options), options.target, options.samples, not options.no_audio)
     print(f"written: {options.target}", file=sys.stderr)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Metrics against references."""
+    for file, option in ((options.json, "--json"), (options.markdown, "--markdown")):
+        if file:
+            usage.check_new(file, option)
+    if options.json and options.json == options.markdown:
+        raise UserError(f"--json and --markdown both name {options.json}: name two files")
+    found = measure(_store(options), options.normalizer, options.comet, max(0, options.worst))
+    evaluation_report.show(found, Console(emoji=False))
+    evaluation_report.write(found, options.json, options.markdown)
 
 
 def fit_codebook(options: argparse.Namespace) -> None:

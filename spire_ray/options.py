@@ -78,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
     one.add_argument("--from", dest="source_language", required=True, metavar="LANG", help="its language, ISO 639-1")
+    few = one.add_argument_group("prompt", "base models need examples")
+    few.add_argument("--shots", type=int, choices=[0, 5], default=0, help="examples before each text (0)")
+    few.add_argument("--examples", metavar="FILE", help="where five are drawn from: a text corpus with references")
     _text_options(one, languages_required=True)
     _ray_options(one)
 

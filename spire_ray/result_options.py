@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 PARQUET = "parquet"
 EXPORTS = (PARQUET, "nemo", "lhotse", "webdataset", "huggingface")
@@ -48,6 +49,23 @@ def _export(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--languages", nargs="*", metavar="LANGUAGE", help="translations to take (default: those that the run made)"
     )
+    storage_option(one)
+
+    _evaluate(command("evaluate", "WER, CER, BLEU, chrF and COMET of a run against the references of its corpus"))
+
+
+def _evaluate(one: argparse.ArgumentParser) -> None:
+    one.add_argument("out", metavar="OUT", help=OUT_HELP)
+    one.add_argument(
+        "--normalizer",
+        choices=["whisper", "basic", "none"],
+        default="whisper",
+        help="before words are compared: Whisper's English rules, its basic ones, none (whisper)",
+    )
+    one.add_argument("--comet", metavar="PYTHON", help="measure COMET-22 by this python, which has unbabel-comet")
+    one.add_argument("--worst", type=int, default=10, metavar="N", help="utterances to list of each task (10)")
+    one.add_argument("--json", type=Path, metavar="FILE", help="the result as JSON too; FILE must not exist")
+    one.add_argument("--markdown", type=Path, metavar="FILE", help="and as Markdown")
     storage_option(one)
 
 

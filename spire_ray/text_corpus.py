@@ -1,6 +1,6 @@
 """A text corpus to planned rows: a sentence a line, or a manifest with a column of text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +9,7 @@ from spire_ray import manifest, tables
 from spire_ray.errors import RowFault, UserError
 from spire_ray.locations import locate, patiently
 from spire_ray.parquet import open_parquet
+from spire_ray.prompts import SHOTS, Example
 from spire_ray.utterances import bad_row, checked_id, tables_of
 
 
@@ -44,6 +45,34 @@ def read_text_corpus(
             return pa.concat_tables(tables_of(rows, corpus))
 
     return patiently(corpus, read)
+
+
+def read_examples(
+    file: str, source_language: str, languages: Sequence[str], storage_options: Mapping[str, Any] | None = None
+) -> dict[tuple[str, str], tuple[Example, ...]]:
+    """The examples of five-shot prompts, by source and target language: `file` is a text corpus with references.
+
+    UserError where a pair of `source_language` and one of `languages` has fewer than five.
+    """
+    only = languages[0] if len(languages) == 1 else None
+    rows = read_text_corpus(
+        file, source_language=source_language, target_language=only, storage_options=storage_options
+    ).to_pylist()
+    found: dict[tuple[str, str], list[Example]] = {}
+    for row in rows:
+        for reference in row["references"] or []:
+            # A line break would end the example: the next line is the next language.
+            if row["error"] is None and reference["language"] in languages and reference["text"].strip():
+                pair = (row["source_language"], reference["language"])
+                found.setdefault(pair, []).append((_line(row["text"]), _line(reference["text"])))
+    for target in languages:
+        if (count := len(found.get((source_language, target), []))) < SHOTS:
+            raise UserError(f"{file} has {count} examples from {source_language} to {target}: {SHOTS} are needed")
+    return {pair: tuple(examples) for pair, examples in found.items()}
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _text_rows(records: list[manifest.Record], language: str, target_language: str | None) -> Iterator[dict[str, Any]]:
