@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from spire_ray import codebook_report as report
-from spire_ray import fit, run
+from spire_ray import dataset_options, fit, run, training_sets
 from spire_ray.cache import cached_codebook, convert_in_child
 from spire_ray.checkpoints import SPIRE_LAYER, Part, resolve
 from spire_ray.errors import UserError
@@ -103,6 +103,12 @@ def export(options: argparse.Namespace) -> None:
     """One joined Parquet file."""
     rows = write_export(_store(options), options.file)
     print(f"{rows:,} rows in {options.file}", file=sys.stderr)
+
+
+def build_dataset(options: argparse.Namespace) -> None:
+    """A training set."""
+    told = training_sets.build(dataset_options.asked(options))
+    training_sets.show(told, Console(emoji=False))
 
 
 def fit_codebook(options: argparse.Namespace) -> None:

@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Callable
 
+from spire_ray import dataset_options
+
 OUT_HELP = "the run directory: a path or any fsspec URL"
 
 
@@ -19,6 +21,7 @@ def add(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
     one.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
     storage_option(one)
+    dataset_options.add(command("build-dataset", "a training set of a run's tables: lines or conversations, filtered"))
 
 
 def storage_option(one: argparse.ArgumentParser) -> None:
