@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
@@ -38,10 +39,14 @@ class Funnel:
 
     def add(self, pairs: pa.Table) -> None:
         """Count pairs: language, duration_s, reason."""
-        for row in pairs.to_pylist():
+        seconds = pc.fill_null(pairs.column("duration_s"), 0.0)
+        whole = pc.round(pc.multiply(seconds, 1e6)).cast(pa.int64())
+        table = pairs.select(["language", "reason"]).append_column("microseconds", whole)
+        counted = table.group_by(["language", "reason"]).aggregate([("microseconds", "sum"), ([], "count_all")])
+        for row in counted.to_pylist():
             language, reason = row["language"] or NO_LANGUAGE, row["reason"] or KEPT
-            self.pairs[language][reason] += 1
-            self.microseconds[language][reason] += round((row["duration_s"] or 0.0) * 1e6)
+            self.pairs[language][reason] += row["count_all"]
+            self.microseconds[language][reason] += row["microseconds_sum"]
 
     @property
     def languages(self) -> list[str]:
