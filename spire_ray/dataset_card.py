@@ -29,7 +29,9 @@ def card(dataset: dict[str, Any]) -> str:
     lines += ["A loss is counted under the first reason that applies, in this order. `dropped/` has every pair that is"]
     lines += ["lost with its reason; the values that were measured are columns there and beside the examples.", ""]
     lines += ["## How it was made", ""]
-    lines += [f"- {name}: `{value}`" for name, value in sorted(settings["recipe"].items()) if value not in (None, [])]
+    lines += [
+        f"- {name}: `{value}`" for name, value in sorted(settings["recipe"].items()) if value not in (None, [], {})
+    ]
     lines += [f"- {name}: `{value}`" for name, value in sorted(settings.items()) if name != "recipe" and value]
     lines += ["", f"Written by spire_ray {__version__}. `work/` is what it was made from, and not needed any more.", ""]
     return "\n".join(lines)

@@ -181,6 +181,12 @@ def _counts(store: Store, plan: Plan) -> dict[str, Any]:
 def show(told: Mapping[str, Any], console: Console) -> None:
     """The funnel and what the splits have."""
     funnel.show(told["funnel"], console)
+    share = told["settings"]["recipe"]["dev"]
+    if share and not told["counts"][DEV]["examples"]:
+        few = (
+            f"dev: nothing, as no group of speakers and recordings fell into the share of {share:g}: try another --seed"
+        )
+        console.print(few, highlight=False, soft_wrap=True)
     for split, counted in told["counts"].items():
         for task, numbers in counted["tasks"].items():
             tokens = "" if numbers["tokens"] is None else f", {numbers['tokens']:,} tokens"
