@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from spire_ray import codebook_report as usage
-from spire_ray import evaluation_report, fit, run
+from spire_ray import dataset_options, evaluation_report, fit, run, training_sets
 from spire_ray.cache import cached_codebook, convert_in_child
 from spire_ray.checkpoints import SPIRE_LAYER, Part, resolve
 from spire_ray.errors import UserError
@@ -130,6 +130,12 @@ def evaluate(options: argparse.Namespace) -> None:
     found = measure(_store(options), options.normalizer, options.comet, max(0, options.worst))
     evaluation_report.show(found, Console(emoji=False))
     evaluation_report.write(found, options.json, options.markdown)
+
+
+def build_dataset(options: argparse.Namespace) -> None:
+    """A training set."""
+    told = training_sets.build(dataset_options.asked(options))
+    training_sets.show(told, Console(emoji=False))
 
 
 def fit_codebook(options: argparse.Namespace) -> None:

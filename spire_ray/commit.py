@@ -50,7 +50,7 @@ _FROM_STAGE = (
     "gpu_utilisation",
     "parity",
 )
-_SUMMARY = pa.schema(
+SUMMARY = pa.schema(
     [
         ("shard", pa.int32()),
         ("attempt", pa.int32()),
@@ -150,4 +150,4 @@ def summary_row(row: pa.Table, rows: pa.Table, audio_s: float, busy_column: str)
         busy_s=row.column(busy_column)[0].as_py(),
         **told,
     )
-    return pa.Table.from_pylist([asdict(summary)], schema=_SUMMARY)
+    return pa.Table.from_pylist([asdict(summary)], schema=SUMMARY)

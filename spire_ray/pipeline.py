@@ -8,6 +8,8 @@
 
     corpus ──plan──> shards ─> read audio ─> HuBERT ─> some of the frames, held on the devices to fit a codebook
 
+    a run's tables ─> pairs measured ─> work/measured; once all are decided upon ─> examples ─> train/part-00017.parquet
+
 A shard is one Ray row, one task, one part of each table, and so one checkpoint. `run.py` settles the settings, plans,
 subtracts what is committed and has the rest done here.
 """
@@ -22,6 +24,7 @@ from spire_ray.commit import CommitText, CommitUnits
 from spire_ray.driver import Driver
 from spire_ray.encode import EncodeUnits
 from spire_ray.generate import GenerateText
+from spire_ray.measure_stage import Material, MeasurePairs
 from spire_ray.parity import BOUNDS
 from spire_ray.plan import Shard
 from spire_ray.recordings import CommitSegments, CutRecordings
@@ -145,6 +148,15 @@ def units_to_text(
     dataset = _stage(dataset, unless_stopped(first), {"flag": flag, **settings}, loader_pool(engines))
     dataset = _stage(dataset, unless_stopped(GenerateText), generate, engines, in_flight=SHARDS_IN_FLIGHT)
     return _stage(dataset, CommitText, commit, commit_pool(engines))
+
+
+def tables_to_training_set(driver: Driver, shards: Sequence[Shard], stage: type[Any], material: Material) -> Dataset:
+    """A pass over a run's tables: `stage` is MeasurePairs or WriteExamples, and commits. Rows as in pipeline 1."""
+    pool = cutter_pool(driver.cluster)
+    if stage is MeasurePairs and material.recipe.scorer and driver.cluster.gpus:
+        pool = engine_pool(driver.cluster)
+    settings = {"flag": driver.stop.flag, "material": material}
+    return _stage(_source(shards), unless_stopped(stage), settings, pool)
 
 
 def _source(shards: Sequence[Shard]) -> Dataset:

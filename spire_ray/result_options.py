@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from spire_ray import dataset_options
+
 PARQUET = "parquet"
 EXPORTS = (PARQUET, "nemo", "lhotse", "webdataset", "huggingface")
 TEXTS = ("generated", "reference")  # of an export
@@ -20,7 +22,9 @@ def add(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     storage_option(one)
 
     _report(command("report", "a run on one HTML page: hours, errors, flags, units, lengths, scores, samples to hear"))
+    _evaluate(command("evaluate", "WER, CER, BLEU, chrF and COMET of a run against the references of its corpus"))
     _export(command("export", "a run as one joined Parquet file, or as what a training toolkit reads"))
+    dataset_options.add(command("build-dataset", "a training set of a run's tables: lines or conversations, filtered"))
 
 
 def _report(one: argparse.ArgumentParser) -> None:
@@ -50,8 +54,6 @@ def _export(one: argparse.ArgumentParser) -> None:
         "--languages", nargs="*", metavar="LANGUAGE", help="translations to take (default: those that the run made)"
     )
     storage_option(one)
-
-    _evaluate(command("evaluate", "WER, CER, BLEU, chrF and COMET of a run against the references of its corpus"))
 
 
 def _evaluate(one: argparse.ArgumentParser) -> None:

@@ -1,0 +1,320 @@
+"""build-dataset on small runs made of rows: what is written, what is dropped and why, and what never leaks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+from bundle import make_tokenizer
+from datasets_bundle import make_run, text_row
+from spire_ray import training_sets
+from spire_ray.cli import main
+from spire_ray.store import Store
+
+UNITS = [chr(0xF0000 + unit) for unit in range(100)]
+ROWS: list[dict[str, Any]] = [
+    {
+        "id": "a",
+        "units": [5, 17, 3],
+        "speaker": "s1",
+        "corpus": "read",
+        "reference": "We walk along the river.",
+        "references": {"de": "Wir gehen am Fluss entlang."},
+        "transcript": "We walk along a river.",
+        "translations": {"de": "Wir laufen am Fluss entlang.", "fr": "Nous marchons le long de la rivière."},
+    },
+    {
+        "id": "b",
+        "units": [1, 2],
+        "speaker": "s2",
+        "corpus": "read",
+        "reference": "The house is small.",
+        "references": {"de": "Das Haus ist klein."},
+        "transcript": text_row("The house is small small small", flags=["repetition"]),
+        "translations": {"de": "Das Haus ist klein.", "fr": text_row(None, error="engine_crash: it died")},
+    },
+    {"id": "c", "units": None, "speaker": "s1", "corpus": "noise", "reference": "Nothing."},
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run", ROWS, shard_rows=2)
+
+
+def build(run: Path, dataset: Path, *options: str) -> dict[str, Any]:
+    assert main(["build-dataset", str(run), str(dataset), *options]) == 0
+    told: dict[str, Any] = json.loads((dataset / "dataset.json").read_text())
+    return told
+
+
+def rows_of(dataset: Path, split: str) -> list[dict[str, Any]]:
+    parts = sorted((dataset / split).glob("*.parquet"))
+    return [row for part in parts for row in pq.read_table(part).to_pylist()]
+
+
+def test_pretraining_lines_are_the_papers(run: Path, tmp_path: Path) -> None:
+    build(run, tmp_path / "set", "--format", "pretraining", "--jsonl")
+    # "Speech:{u}\nEnglish: {T}": no space before the units, one before the transcript.
+    expected = {
+        f"Speech:{UNITS[5]}{UNITS[17]}{UNITS[3]}\nEnglish: We walk along the river.",
+        f"Speech:{UNITS[1]}{UNITS[2]}\nEnglish: The house is small.",
+    }
+    assert {row["text"] for row in rows_of(tmp_path / "set", "train")} == expected
+    lines = [line for part in (tmp_path / "set" / "train").glob("*.jsonl") for line in part.read_text().splitlines()]
+    assert {json.loads(line)["text"] for line in lines} == expected
+    assert all(list(json.loads(line)) == ["text"] for line in lines)
+
+
+def test_conversations_are_the_papers(run: Path, tmp_path: Path) -> None:
+    build(run, tmp_path / "set", "--tasks", "asr", "st", "multi-turn", "mt", "--jsonl")
+    made = {(row["utterance_id"], row["task"]): row["conversations"] for row in rows_of(tmp_path / "set", "train")}
+    speech = f"Speech: {UNITS[5]}{UNITS[17]}{UNITS[3]}\n"
+    assert made["a", "asr"] == [
+        {"from": "human", "value": f"{speech}English:"},
+        {"from": "gpt", "value": "We walk along the river."},
+    ]
+    assert made["a", "st"] == [
+        {"from": "human", "value": f"{speech}German:"},
+        {"from": "gpt", "value": "Wir gehen am Fluss entlang."},
+    ]
+    assert made["a", "multi-turn"] == [
+        {"from": "human", "value": f"{speech}English:"},
+        {"from": "gpt", "value": "We walk along the river."},
+        {"from": "human", "value": "German:"},
+        {"from": "gpt", "value": "Wir gehen am Fluss entlang."},
+    ]
+    assert made["a", "mt"] == [
+        {
+            "from": "human",
+            "value": "Translate the following text from English to German.\nEnglish: We walk along the river.\nGerman:",
+        },
+        {"from": "gpt", "value": "Wir gehen am Fluss entlang."},
+    ]
+    lines = [line for part in (tmp_path / "set" / "train").glob("*.jsonl") for line in part.read_text().splitlines()]
+    assert {"conversations": made["a", "st"]} in [json.loads(line) for line in lines]
+
+
+def test_hugging_face_reads_it_back(run: Path, tmp_path: Path) -> None:
+    build(run, tmp_path / "set", "--tasks", "asr", "st", "--dev", "0.5", "--seed", "3")
+    found = load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    for split in ("train", "dev"):
+        expected = rows_of(tmp_path / "set", split)
+        got = [] if split not in found else found[split].to_list()
+        assert [row["conversations"] for row in got] == [row["conversations"] for row in expected]
+
+
+def test_generated_text_and_what_each_loss_is_called(run: Path, tmp_path: Path) -> None:
+    told = build(run, tmp_path / "set", "--transcripts", "generated", "--translations", "generated")
+    kept = {(row["utterance_id"], row["language"]) for row in rows_of(tmp_path / "set", "train")}
+    lost = {(row["utterance_id"], row["language"]): row["reason"] for row in rows_of(tmp_path / "set", "dropped")}
+    assert kept == {("a", "en"), ("a", "de"), ("a", "fr")}
+    assert lost == {
+        ("b", "en"): "repetition",
+        ("b", "de"): "repetition",
+        ("b", "fr"): "no_translation",
+        ("c", "en"): "error",
+    }
+    by_language = {row["language"]: row for row in told["funnel"]}
+    assert by_language["fr"]["in"]["utterances"] == 2
+    assert by_language["fr"]["lost"] == {
+        "no_translation": {"utterances": 1, "hours": pytest.approx(1 / 3600, abs=1e-6)}
+    }
+
+
+def many(count: int = 60) -> list[dict[str, Any]]:
+    """Utterances of 20 speakers in 30 recordings that cross each other."""
+    return [
+        {
+            "id": f"u{number:03}",
+            "units": [number % 90, 91, number % 7],
+            "speaker": f"s{number % 20}" if number % 9 else None,
+            "recording_id": f"r{number * 7 % 30}" if number % 5 else None,
+            "corpus": "read" if number % 2 else "talk",
+            "reference": f"The sentence of number {number} is here.",
+            "references": {
+                "de": f"Der Satz der Nummer {number} ist hier.",
+                "fr": f"La phrase numéro {number} est ici.",
+            },
+        }
+        for number in range(count)
+    ]
+
+
+def test_no_speaker_and_no_recording_is_on_both_sides(tmp_path: Path) -> None:
+    rows = [row | {"speaker": f"s{n // 3}", "recording_id": f"r{n // 2}"} for n, row in enumerate(many())]
+    # Brute force: whoever shares a speaker or a recording, directly or by others, is of one group.
+    groups: list[set[str]] = []
+    for row in rows:
+        keys = {f"speaker {row['speaker']}", f"recording {row['recording_id']}"}
+        touching = [group for group in groups if group & keys]
+        groups = [group for group in groups if not group & keys] + [keys.union(*touching)]
+    told = build(make_run(tmp_path / "run", rows, 7), tmp_path / "set", "--tasks", "asr", "--dev", "0.4")
+    sides = {split: {row["utterance_id"] for row in rows_of(tmp_path / "set", split)} for split in ("train", "dev")}
+    assert 5 < told["counts"]["dev"]["examples"] < 50
+    assert told["counts"]["dev"]["examples"] + told["counts"]["train"]["examples"] == 60
+    for group in groups:
+        members = {row["id"] for row in rows if f"speaker {row['speaker']}" in group}
+        assert members <= sides["train"] or members <= sides["dev"]
+
+
+def test_a_build_that_was_interrupted_ends_byte_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run", many(), 12)
+    options = ["--dev", "0.2", "--dedupe", "units", "text", "near", "--per-language", "20", "--jsonl"]
+    build(run, tmp_path / "whole", *options)
+    puts = 0
+    create = Store.create
+
+    def dying(store: Store, key: str, data: bytes) -> bool:
+        nonlocal puts
+        puts += 1
+        if puts == 6:
+            raise KeyboardInterrupt
+        return create(store, key, data)
+
+    monkeypatch.setattr(Store, "create", dying)
+    deaths = 0
+    # Every 6th put dies: five more are there each time.
+    while main(["build-dataset", str(run), str(tmp_path / "set"), *options]) == 75:
+        deaths, puts = deaths + 1, 0
+    monkeypatch.setattr(Store, "create", create)
+    assert deaths > 3
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_another_setting_is_refused_by_name(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build(run, tmp_path / "set", "--seed", "1")
+    before = contents(tmp_path / "set")
+    assert main(["build-dataset", str(run), str(tmp_path / "set"), "--seed", "2"]) == 2
+    assert "recipe.seed = 1, this run asks for recipe.seed = 2" in capsys.readouterr().err
+    build(run, tmp_path / "set", "--seed", "1")
+    assert contents(tmp_path / "set") == before
+
+
+def test_drawing_is_by_id_and_weights_by_corpus(tmp_path: Path) -> None:
+    rows = many()
+    draw = ["--per-language", "15", "--seed", "4"]
+    told = build(make_run(tmp_path / "run", rows, 9), tmp_path / "set", *draw)
+    drawn = {(row["utterance_id"], row["language"]) for row in rows_of(tmp_path / "set", "train")}
+    assert [row["kept"]["utterances"] for row in told["funnel"]] == [15, 15, 15]
+    # Other shards, the same rows: neither place nor order decides.
+    build(make_run(tmp_path / "again", rows[::-1], 60), tmp_path / "other", *draw)
+    assert {(row["utterance_id"], row["language"]) for row in rows_of(tmp_path / "other", "train")} == drawn
+    build(tmp_path / "run", tmp_path / "third", "--per-language", "15", "--seed", "5")
+    assert {(row["utterance_id"], row["language"]) for row in rows_of(tmp_path / "third", "train")} != drawn
+    build(tmp_path / "run", tmp_path / "weighed", "--weights", "read=0", "--tasks", "asr")
+    assert {row["corpus"] for row in rows_of(tmp_path / "weighed", "train")} == {"talk"}
+    assert {row["reason"] for row in rows_of(tmp_path / "weighed", "dropped")} == {"weight"}
+
+
+def test_the_best_by_a_score_of_a_callable(run: Path, tmp_path: Path) -> None:
+    rows = many(20)
+    options = ["--tasks", "st", "--scorer", "datasets_bundle:longer_numbers", "--keep", "qe>=2"]
+    told = build(
+        make_run(tmp_path / "many", rows, 9), tmp_path / "set", *options, "--per-language", "4", "--top-k", "qe"
+    )
+    kept = rows_of(tmp_path / "set", "train")
+    assert {row["qe"] for row in kept} == {19.0, 18.0, 17.0, 16.0}  # what the callable gives is the number in the text
+    reasons = [row["reason"] for row in rows_of(tmp_path / "set", "dropped") if row["language"] == "de"]
+    assert sorted(reasons) == ["not_drawn"] * 14 + ["qe"] * 2
+    assert told["settings"]["scorer"].startswith("datasets_bundle:longer_numbers ")
+
+
+def test_duplicates_are_named_and_the_first_stays(tmp_path: Path) -> None:
+    long = (
+        "The old man walks along the river every morning before the sun comes up over the hills and the town wakes up"
+    )
+    rows = [
+        {"id": "a", "units": [1, 2, 3], "reference": long},
+        {"id": "b", "units": [1, 2, 3], "reference": "Something else was said here."},
+        {"id": "c", "units": [4], "reference": f"{long.upper()}!"},
+        {"id": "d", "units": [5], "reference": long.replace("wakes up", "wakes")},
+        {"id": "e", "units": [6], "reference": "The house on the hill has seven windows and one door of old oak."},
+    ]
+    rows = [row | {"duration_s": 10.0} for row in rows]  # nobody says so much in a second
+    build(make_run(tmp_path / "run", rows, 2), tmp_path / "set", "--tasks", "asr", "--dedupe", "units", "text", "near")
+    lost = {row["utterance_id"]: row["reason"] for row in rows_of(tmp_path / "set", "dropped")}
+    assert lost == {"b": "duplicate_units", "c": "duplicate_text", "d": "near_duplicate"}
+    build(tmp_path / "run", tmp_path / "all", "--tasks", "asr", "--dedupe")
+    assert len(rows_of(tmp_path / "all", "train")) == 5
+
+
+def test_translations_of_another_run_join_by_id_and_by_text(tmp_path: Path, run: Path) -> None:
+    made = [
+        {"id": "a", "text": "What it says here does not count.", "translations": {"it": "Camminiamo lungo il fiume."}},
+        {"id": "line-000001", "text": "The house is small.", "translations": {"it": "La casa è piccola."}},
+        {"id": "line-000002", "text": "Nobody said this.", "translations": {"it": "Nessuno lo ha detto."}},
+    ]
+    other = make_run(tmp_path / "other", made, shard_rows=1)
+    build(run, tmp_path / "set", "--tasks", "st", "--translations", str(other), "--jsonl")
+    answers = {row["utterance_id"]: row["conversations"][1]["value"] for row in rows_of(tmp_path / "set", "train")}
+    assert answers == {"a": "Camminiamo lungo il fiume.", "b": "La casa è piccola."}
+
+
+def test_text_is_mixed_in_by_ratio_without_repeating(run: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"Zeile {number}\n" for number in range(50)) + "\n")
+    options = ["--format", "pretraining", "--text", str(text), "--text-ratio", "5"]
+    told = build(run, tmp_path / "set", *options)
+    lines = [row["text"] for row in rows_of(tmp_path / "set", "train") if row["task"] == "text"]
+    assert len(lines) == len(set(lines)) == 10  # five to each of two lines of speech
+    assert set(lines) <= set(text.read_text().splitlines())
+    assert told["text"] == {"lines": 50, "without_text": 1, "asked": 10, "drawn": 10, "too_long": 0}
+
+
+def test_values_are_those_of_others(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "units": [1], "reference": "We need seventeen rooms, please.", "transcript": "we need four rooms"},
+        {"id": "b", "units": [2], "reference": "Das ist nicht, was hier stehen sollte.", "transcript": "It is not so."},
+        {"id": "c", "units": [3], "reference": "…", "transcript": "no words to compare with"},
+    ]
+    build(make_run(tmp_path / "run", rows), tmp_path / "set", "--tasks", "asr", "--keep", "lid>0.3", "wer<=0.5")
+    kept, lost = rows_of(tmp_path / "set", "train"), rows_of(tmp_path / "set", "dropped")
+    assert kept[0]["wer"] == pytest.approx(jiwer.wer("we need seventeen rooms please", "we need four rooms"))
+    lost.sort(key=lambda row: str(row["utterance_id"]))
+    assert [(row["utterance_id"], row["reason"], row["detected"]) for row in lost[:1]] == [
+        ("b", "wrong_language", "de")
+    ]
+    assert lost[1]["wer"] is None  # a reference without words
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(["en", "de", "fr", "nl", "it", "es", "pt", "ko", "ru", "zh"])
+    assert kept[0]["lid"] == pytest.approx(dict(identifier.rank("We need seventeen rooms, please."))["en"], rel=1e-6)
+    assert lost[0]["lid"] == pytest.approx(
+        dict(identifier.rank("Das ist nicht, was hier stehen sollte."))["en"], rel=1e-6
+    )
+
+
+def test_tokens_are_counted_as_the_template_writes_them(run: Path, tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    tasks = ["--tasks", "asr", "st", "multi-turn", "mt"]
+    build(run, tmp_path / "set", *tasks, "--tokenizer", str(tmp_path / "tokenizer"))
+    for row in rows_of(tmp_path / "set", "train"):
+        sides = {"human": "user", "gpt": "assistant"}
+        messages = [{"role": sides[turn["from"]], "content": turn["value"]} for turn in row["conversations"]]
+        written = tokenizer.apply_chat_template(messages, tokenize=False).removesuffix("\n")  # ends with <|im_end|>
+        assert row["tokens"] == len(tokenizer(written)["input_ids"])
+    most = max(row["tokens"] for row in rows_of(tmp_path / "set", "train") if row["task"] == "asr")
+    limit = ["--tokenizer", str(tmp_path / "tokenizer"), "--max-tokens", str(most - 1)]
+    build(run, tmp_path / "short", "--tasks", "asr", *limit)
+    assert [row["reason"] for row in rows_of(tmp_path / "short", "dropped")].count("tokens") == 1
+
+
+def test_many_shards_go_through_ray(tmp_path: Path, local_ray: None) -> None:
+    run = make_run(tmp_path / "run", many(), 6)  # ten shards
+    options = ["--dev", "0.2", "--tasks", "asr", "st"]
+    told = build(run, tmp_path / "by-ray", *options)
+    assert told["counts"]["train"]["examples"] + told["counts"]["dev"]["examples"] == 180
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_sets, "SHARDS_HERE", 10)
+        build(run, tmp_path / "here", *options)
+    assert contents(tmp_path / "by-ray") == contents(tmp_path / "here")
