@@ -29,7 +29,7 @@ CPUS_PER_ENCODER = 4  # without GPUs: beyond 4 threads an encoder gains less tha
 GPU_ACTOR_CPUS = 0.5
 # While a codebook is fitted a GPU is shared: more than half of it is the holder's, so that no two are on one.
 HOLDER_GPUS, SHARED_ENCODER_GPUS = 0.6, 0.4
-HOLDER_CPUS = 0.03  # it idles while others encode, in the place of a commit: 0.25 to eight
+HOLDER_CPUS = 0.03  # it idles while others encode
 RAY_ROOM = 100 << 20  # bytes: a session's logs and sockets take tens of MB
 READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x
 
@@ -78,7 +78,7 @@ def connect(address: str | None) -> Cluster:
         # there is no cluster: in this process by the constant, in those it starts by the variable.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         ray_constants.ENABLE_RAY_CLUSTER = False
-        # Two logical CPUs at the least: an encoder, a reader and a commit reserve 1.75.
+        # Two logical CPUs at the least: two encoders and two readers reserve 1.5.
         settings = {
             "num_cpus": max(2, len(os.sched_getaffinity(0))),
             "include_dashboard": False,
@@ -185,10 +185,13 @@ def engine_pool(cluster: Cluster, tensor_parallel_size: int = 1) -> Pool:
 
 
 def loader_pool(engines: Pool) -> Pool:
-    """Loading a shard's units takes milliseconds: one actor to eight engines."""
-    return Pool(-(-engines.size // 8), num_cpus=0.25, num_gpus=0)
+    """Loading a shard's units takes milliseconds: one actor to eight engines. As commits, it reserves nothing."""
+    return Pool(-(-engines.size // 8), num_cpus=0, num_gpus=0)
 
 
 def commit_pool(models: Pool) -> Pool:
-    """Commits are small: one actor to eight of the models it serves."""
-    return Pool(-(-models.size // 8), num_cpus=0.25, num_gpus=0)
+    """Commits are small: one actor to eight of the models it serves.
+
+    It reserves nothing, so that it finds a place on what is left when its node is lost: all shards wait for it.
+    """
+    return Pool(-(-models.size // 8), num_cpus=0, num_gpus=0)

@@ -228,9 +228,13 @@ def _run_units(
     gpus_per_encoder: float = 1.0,
 ) -> None:
     if shards:
-        dataset = pipeline.audio_to_units(driver, shards, _at(store), encoding, mark, gpus_per_encoder)
         patience_s = max(shard.seconds for shard in shards) / SLOWEST_RTFX
-        driver.run(dataset, Progress.of("units", plan, shards), patience_s)
+        driver.run_shards(
+            shards,
+            lambda left: pipeline.audio_to_units(driver, left, _at(store), encoding, mark, gpus_per_encoder),
+            Progress.of("units", plan, shards),
+            patience_s,
+        )
     outputs.mark_complete(store, "units", plan.shards, mark)
 
 
@@ -243,10 +247,15 @@ def _run_text(
         if generation.tasks.method != "text":
             attempts = outputs.committed(source, "units")
             load = (LoadUnits, {"run": run, "out": out, "attempts": attempts, "tables": generation.tables})
-        dataset = pipeline.units_to_text(driver, shards, load, out, generation, mark)
         tokens = max(shard.utterances for shard in shards) * generation.tasks.tokens
         patience_s = tokens * pipeline.SHARDS_IN_FLIGHT / SLOWEST_TOKENS[driver.device]
-        driver.run(dataset, Progress.of("text", plan, shards), patience_s)
+        driver.run_shards(
+            shards,
+            lambda left: pipeline.units_to_text(driver, left, load, out, generation, mark),
+            Progress.of("text", plan, shards),
+            patience_s,
+            generation.options.tensor_parallel_size,
+        )
     for table in generation.tables:
         outputs.mark_complete(store, table, plan.shards, mark)
 
