@@ -43,11 +43,16 @@ class Cluster:
     node_cpus: int  # of the smallest node that has any
     accelerators: tuple[str, ...] = ()
     memory: float = 0.0  # bytes that Ray lends to actors, of all nodes
+    gpus_of_nodes: tuple[int, ...] = ()  # of each node that has any; empty: all are in one
 
     @property
     def device(self) -> str:
         """Where models run: cuda where there are GPUs, else cpu."""
         return "cuda" if self.gpus else "cpu"
+
+    def engines_of(self, gpus_each: int) -> int:
+        """How many engines that share their tensors between `gpus_each` GPUs of a node find a place."""
+        return sum(gpus // gpus_each for gpus in self.gpus_of_nodes or (self.gpus,))
 
 
 @dataclass(frozen=True)
@@ -129,13 +134,14 @@ def _quiet() -> Iterator[None]:
 def of_this_cluster() -> Cluster:
     """The resources of the cluster this process has joined."""
     totals: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return Cluster(
         cpus=float(totals.get("CPU", 0)),
         gpus=int(totals.get("GPU", 0)),
-        node_cpus=int(min((cpus for cpus in nodes if cpus >= 1), default=1)),
+        node_cpus=int(min((node["CPU"] for node in nodes if node.get("CPU", 0) >= 1), default=1)),
         accelerators=tuple(sorted(name for name in totals if name.startswith("accelerator_type:"))),
         memory=float(totals.get("memory", 0)),
+        gpus_of_nodes=tuple(sorted(int(node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1)),
     )
 
 
@@ -180,7 +186,8 @@ def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
 def engine_pool(cluster: Cluster, tensor_parallel_size: int = 1) -> Pool:
     """One engine to a GPU, or to as many as share its tensors; without GPUs one engine on all CPUs of its node."""
     if cluster.gpus:
-        return Pool(max(1, cluster.gpus // tensor_parallel_size), num_cpus=0, num_gpus=tensor_parallel_size)
+        engines = max(1, cluster.engines_of(tensor_parallel_size))
+        return Pool(engines, num_cpus=0, num_gpus=tensor_parallel_size)
     return Pool(1, num_cpus=1, num_gpus=0)
 
 

@@ -32,6 +32,7 @@ from spire_ray.store import Store
 from spire_ray.survey import Survey
 from spire_ray.tasks import TextTasks, check_tasks
 from spire_ray.vocabulary import check_vocabulary
+from spire_ray.without_gpus import slowness
 
 ENCODER_DTYPE = {"cuda": "float16", "cpu": "float32"}
 # How slow a stage may be before it is taken for dead: audio per second, and generated tokens per second of an engine.
@@ -178,7 +179,7 @@ def _driver(
     store.check_writable()
     with Driver(command, on.address, str(on.part)) as driver, driver.beats_in(store):
         if engine.needs_gpus:
-            engine.check_fits(driver.cluster.gpus)
+            engine.check_fits(driver.cluster.gpus, driver.cluster.gpus_of_nodes)
         try:
             yield driver, store
         except BaseException:
@@ -228,6 +229,10 @@ def _run_units(
     gpus_per_encoder: float = 1.0,
 ) -> None:
     if shards:
+        audio_s = sum(shard.seconds for shard in shards)
+        cpus = driver.cluster.cpus
+        if not driver.cluster.gpus and (line := slowness(audio_s, cpus, encoding.encoder, encoding.layer)):
+            driver.say(line)
         patience_s = max(shard.seconds for shard in shards) / SLOWEST_RTFX
         driver.run_shards(
             shards,
