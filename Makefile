@@ -50,11 +50,13 @@ test: check  ## check, then every test
 
 # Seeded: TORTURE_SEED=7 makes the same kill times again.
 TORTURE_KILLS ?= 20
+TORTURE_MINUTES ?= 30
 TORTURE_SEED ?= 0
 torture: setup  ## the campaigns: runs killed (with Ray, on three nodes, on S3, on a disk), hostile audio
 	$(BIN)/python tests/race.py --kills $$((50 * $(TORTURE_KILLS))) --seed $(TORTURE_SEED)
 	$(BIN)/python tests/race.py --kills $$((10 * $(TORTURE_KILLS))) --seed $(TORTURE_SEED) --s3
 	$(BIN)/python tests/node_kills.py --kills $(TORTURE_KILLS) --seed $(TORTURE_SEED)
+	$(BIN)/python tests/goodput.py --minutes $(TORTURE_MINUTES) --seed $(TORTURE_SEED)
 	TORTURE_KILLS=$(TORTURE_KILLS) TORTURE_SEED=$(TORTURE_SEED) $(BIN)/pytest -m torture --timeout=0 -s
 
 # --strict: a package that the service knows nothing of is a failure, not a line at the end.

@@ -7,6 +7,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import metadata
 from types import TracebackType
@@ -18,10 +20,12 @@ from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import OutOfDiskError, RayError
 
 from spire_ray import __version__, resources
+from spire_ray.churn import ClusterChanged, Watch
 from spire_ray.commit import Summary
 from spire_ray.errors import Interrupted, MachineFault, UserError
 from spire_ray.heartbeat import Heartbeat
 from spire_ray.metrics import Metrics
+from spire_ray.plan import Shard
 from spire_ray.progress import Progress
 from spire_ray.resources import Cluster
 from spire_ray.stop import StopSignal
@@ -86,18 +90,63 @@ class Driver:
 
         `patience_s`: how long no shard may end before the run is given up, 30 minutes at the least.
         """
+        with self._stage(progress, patience_s) as count:
+            for row in dataset.iter_rows():
+                count(Summary(**row))
+
+    def run_shards(
+        self,
+        shards: Sequence[Shard],
+        dataset_of: Callable[[Sequence[Shard]], Dataset],
+        progress: Progress,
+        patience_s: float,
+        gpus_needed: int = 1,
+    ) -> None:
+        """As `run`, with the dataset that is made of `shards`, and made again of those left when the cluster changes.
+
+        `gpus_needed`: what one actor of the stage takes on a cluster with GPUs.
+        """
+        left = {shard.index: shard for shard in shards}
+        with self._stage(progress, patience_s) as count:
+            while left:
+                watch = Watch(self.cluster, gpus_needed)
+                try:
+                    with watch.on():
+                        dataset = dataset_of(list(left.values()))
+                    for row in dataset.iter_rows():
+                        summary = Summary(**row)
+                        watch.committed()
+                        if left.pop(summary.shard, None):
+                            count(summary)
+                except (ClusterChanged, RayError):
+                    if watch.changed is None:
+                        raise
+                    self._settle_on(watch.changed, len(left))
+                else:
+                    break  # those that are left were not begun: it was told to stop
+
+    def _settle_on(self, cluster: Cluster, left: int) -> None:
+        was, self.cluster = self.cluster, cluster
+        told = f"{was.cpus:g} CPUs and {was.gpus} GPUs are now {cluster.cpus:g} and {cluster.gpus}"
+        self.say(f"{told}: other actors for the {left} shards that are left")
+
+    @contextmanager
+    def _stage(self, progress: Progress, patience_s: float) -> Iterator[Callable[[Summary], None]]:
+        """Shows and records a stage; gives what counts a shard."""
         DataContext.get_current().execution_no_progress_timeout_s = max(MIN_PATIENCE_S, patience_s)
         self.stages.append(progress)
         progress.start()
         metrics = Metrics(progress.stage)
         self._tell(progress)
+
+        def count(summary: Summary) -> None:
+            progress.add(summary)
+            metrics.add(summary, progress)
+            self._tell(progress)
+
         try:
             with self.stop:
-                for row in dataset.iter_rows():
-                    summary = Summary(**row)
-                    progress.add(summary)
-                    metrics.add(summary, progress)
-                    self._tell(progress)
+                yield count
         except (RayError, ExecutionTimeoutError) as error:
             raise fault_behind(error) from error
         finally:

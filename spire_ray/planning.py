@@ -1,10 +1,11 @@
 """From CORPUS to the plan of a run: its rows read, cut into segments where that is asked for, and frozen as shards."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+from ray.data import Dataset
 
 from spire_ray import outputs, pipeline
 from spire_ray.corpus import open_corpus
@@ -13,7 +14,7 @@ from spire_ray.driver import Driver
 from spire_ray.errors import MachineFault, UserError
 from spire_ray.job_part import WHOLE, JobPart
 from spire_ray.locations import absolute
-from spire_ray.plan import Plan, load_plan, write_plan
+from spire_ray.plan import Plan, Shard, load_plan, write_plan
 from spire_ray.progress import Progress
 from spire_ray.recordings import TABLE, read_segments
 from spire_ray.records import units_run
@@ -133,11 +134,14 @@ def _segments(
         shards = cut(rows_of(driver, store, corpus, audio), settings["shard_minutes"])
         recordings = put_plan(under, shards, settings)
     recordings.refuse_other(under, settings)
+    at = StoreAt(under.url, under.storage_options), StoreAt(store.url, store.storage_options)
+
+    def listen(left: Sequence[Shard]) -> Dataset:
+        return pipeline.recordings_to_segments(driver, left, at, segmentation, recordings.fingerprint)
+
     # Its own part first, and then what no other driver has done by then: so that none waits for one that died.
     for own in (part.own, list):
         if shards_left := own(recordings.without(outputs.committed(store, TABLE))):
-            at = StoreAt(under.url, under.storage_options), StoreAt(store.url, store.storage_options)
-            dataset = pipeline.recordings_to_segments(driver, shards_left, at, segmentation, recordings.fingerprint)
             patience_s = max(shard.seconds for shard in shards_left) / SLOWEST_CUT
-            driver.run(dataset, Progress.of(TABLE, recordings, shards_left), patience_s)
+            driver.run_shards(shards_left, listen, Progress.of(TABLE, recordings, shards_left), patience_s)
     return read_segments(store, recordings)

@@ -29,7 +29,7 @@ CPUS_PER_ENCODER = 4  # without GPUs: beyond 4 threads an encoder gains less tha
 GPU_ACTOR_CPUS = 0.5
 # While a codebook is fitted a GPU is shared: more than half of it is the holder's, so that no two are on one.
 HOLDER_GPUS, SHARED_ENCODER_GPUS = 0.6, 0.4
-HOLDER_CPUS = 0.03  # it idles while others encode, in the place of a commit: 0.25 to eight
+HOLDER_CPUS = 0.03  # it idles while others encode
 RAY_ROOM = 100 << 20  # bytes: a session's logs and sockets take tens of MB
 READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x
 
@@ -43,11 +43,16 @@ class Cluster:
     node_cpus: int  # of the smallest node that has any
     accelerators: tuple[str, ...] = ()
     memory: float = 0.0  # bytes that Ray lends to actors, of all nodes
+    gpus_of_nodes: tuple[int, ...] = ()  # of each node that has any; empty: all are in one
 
     @property
     def device(self) -> str:
         """Where models run: cuda where there are GPUs, else cpu."""
         return "cuda" if self.gpus else "cpu"
+
+    def engines_of(self, gpus_each: int) -> int:
+        """How many engines that share their tensors between `gpus_each` GPUs of a node find a place."""
+        return sum(gpus // gpus_each for gpus in self.gpus_of_nodes or (self.gpus,))
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def connect(address: str | None) -> Cluster:
         # there is no cluster: in this process by the constant, in those it starts by the variable.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         ray_constants.ENABLE_RAY_CLUSTER = False
-        # Two logical CPUs at the least: an encoder, a reader and a commit reserve 1.75.
+        # Two logical CPUs at the least: two encoders and two readers reserve 1.5.
         settings = {
             "num_cpus": max(2, len(os.sched_getaffinity(0))),
             "include_dashboard": False,
@@ -131,13 +136,14 @@ def _quiet() -> Iterator[None]:
 def of_this_cluster() -> Cluster:
     """The resources of the cluster this process has joined."""
     totals: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return Cluster(
         cpus=float(totals.get("CPU", 0)),
         gpus=int(totals.get("GPU", 0)),
-        node_cpus=int(min((cpus for cpus in nodes if cpus >= 1), default=1)),
+        node_cpus=int(min((node["CPU"] for node in nodes if node.get("CPU", 0) >= 1), default=1)),
         accelerators=tuple(sorted(name for name in totals if name.startswith("accelerator_type:"))),
         memory=float(totals.get("memory", 0)),
+        gpus_of_nodes=tuple(sorted(int(node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1)),
     )
 
 
@@ -182,15 +188,19 @@ def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
 def engine_pool(cluster: Cluster, tensor_parallel_size: int = 1) -> Pool:
     """One engine to a GPU, or to as many as share its tensors; without GPUs one engine on all CPUs of its node."""
     if cluster.gpus:
-        return Pool(max(1, cluster.gpus // tensor_parallel_size), num_cpus=0, num_gpus=tensor_parallel_size)
+        engines = max(1, cluster.engines_of(tensor_parallel_size))
+        return Pool(engines, num_cpus=0, num_gpus=tensor_parallel_size)
     return Pool(1, num_cpus=1, num_gpus=0)
 
 
 def loader_pool(engines: Pool) -> Pool:
-    """Loading a shard's units takes milliseconds: one actor to eight engines."""
-    return Pool(-(-engines.size // 8), num_cpus=0.25, num_gpus=0)
+    """Loading a shard's units takes milliseconds: one actor to eight engines. As commits, it reserves nothing."""
+    return Pool(-(-engines.size // 8), num_cpus=0, num_gpus=0)
 
 
 def commit_pool(models: Pool) -> Pool:
-    """Commits are small: one actor to eight of the models it serves."""
-    return Pool(-(-models.size // 8), num_cpus=0.25, num_gpus=0)
+    """Commits are small: one actor to eight of the models it serves.
+
+    It reserves nothing, so that it finds a place on what is left when its node is lost: all shards wait for it.
+    """
+    return Pool(-(-models.size // 8), num_cpus=0, num_gpus=0)

@@ -32,6 +32,7 @@ from spire_ray.store import Store
 from spire_ray.survey import Survey
 from spire_ray.tasks import TextTasks, check_tasks
 from spire_ray.vocabulary import check_vocabulary
+from spire_ray.without_gpus import slowness
 
 ENCODER_DTYPE = {"cuda": "float16", "cpu": "float32"}
 # How slow a stage may be before it is taken for dead: audio per second, and generated tokens per second of an engine.
@@ -179,7 +180,7 @@ def _driver(
     store.check_writable()
     with Driver(command, on.address, str(on.part)) as driver, driver.beats_in(store):
         if engine.needs_gpus:
-            engine.check_fits(driver.cluster.gpus)
+            engine.check_fits(driver.cluster.gpus, driver.cluster.gpus_of_nodes)
         try:
             yield driver, store
         except BaseException:
@@ -231,9 +232,17 @@ def _run_units(
     gpus_per_encoder: float = 1.0,
 ) -> None:
     if shards:
-        dataset = pipeline.audio_to_units(driver, shards, _at(store), encoding, mark, gpus_per_encoder)
+        audio_s = sum(shard.seconds for shard in shards)
+        cpus = driver.cluster.cpus
+        if not driver.cluster.gpus and (line := slowness(audio_s, cpus, encoding.encoder, encoding.layer)):
+            driver.say(line)
         patience_s = max(shard.seconds for shard in shards) / SLOWEST_RTFX
-        driver.run(dataset, Progress.of("units", plan, shards), patience_s)
+        driver.run_shards(
+            shards,
+            lambda left: pipeline.audio_to_units(driver, left, _at(store), encoding, mark, gpus_per_encoder),
+            Progress.of("units", plan, shards),
+            patience_s,
+        )
     outputs.mark_complete(store, "units", plan.shards, mark)
 
 
@@ -246,10 +255,15 @@ def _run_text(
         if generation.tasks.method != "text":
             attempts = outputs.committed(source, "units")
             load = (LoadUnits, {"run": run, "out": out, "attempts": attempts, "tables": generation.tables})
-        dataset = pipeline.units_to_text(driver, shards, load, out, generation, mark)
         tokens = max(shard.utterances for shard in shards) * generation.tasks.tokens
         patience_s = tokens * pipeline.SHARDS_IN_FLIGHT / SLOWEST_TOKENS[driver.device]
-        driver.run(dataset, Progress.of("text", plan, shards), patience_s)
+        driver.run_shards(
+            shards,
+            lambda left: pipeline.units_to_text(driver, left, load, out, generation, mark),
+            Progress.of("text", plan, shards),
+            patience_s,
+            generation.options.tensor_parallel_size,
+        )
     for table in generation.tables:
         outputs.mark_complete(store, table, plan.shards, mark)
 

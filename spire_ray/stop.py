@@ -31,8 +31,9 @@ class StopSignal:
     """In its `with` block the first signal raises a flag all stages look at; a second, or GRACE_SECONDS, ends it."""
 
     def __init__(self) -> None:
-        # Beside the driver: on a node that is lost, it would take every stage with it.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        # Beside the driver: on a node that is lost, it would take every stage with it. With soft=True, on a busy
+        # machine of three nodes, it was once on another.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         flag = ray.remote(_Flag).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
         self.flag: Any = flag.remote()
         self.requested = threading.Event()

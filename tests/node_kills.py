@@ -27,13 +27,19 @@ from ray.cluster_utils import Cluster
 import checker
 from bundle import make_bundle
 from conftest import RATE, sound
+from ray_nodes import AGENT_PORTS, free_ports
 
 KINDS = ("reader", "encoder", "node", "driver")
 ACTORS = {"reader": "MapBatches(ReadShard)", "encoder": "MapBatches(EncodeUnits)"}
 SHARDS, SECONDS = 6, 110.0
 LIMIT_S = 1200
 SPIRE_RAY = [sys.executable, "-c", "import sys; from spire_ray.cli import main; sys.exit(main())"]
-WORKER: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 100 << 20}
+
+
+def node(cpus: int) -> dict[str, Any]:
+    """What a node is started with."""
+    ports = dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True))
+    return {"num_cpus": cpus, "object_store_memory": 100 << 20, **ports}
 
 
 @dataclass
@@ -96,7 +102,7 @@ class Campaign:
             node = self.chance.choice(sorted(self.cluster.worker_nodes, key=lambda one: str(one.unique_id)))
             self.cluster.remove_node(node, allow_graceful=False)
             time.sleep(2)
-            self.cluster.add_node(**WORKER)
+            self.cluster.add_node(**node(2))
         elif found := actors(ACTORS[kind]):
             self.chance.choice(found).send_signal(signal.SIGKILL)
         self.kills[kind] += 1
@@ -135,11 +141,11 @@ def main() -> int:
         for n in range(SHARDS):
             soundfile.write(folder / "corpus" / f"{n}.wav", sound(SECONDS, n), RATE, subtype="PCM_16")
         make_bundle(folder / "bundle")
-        head = {"num_cpus": 0, "object_store_memory": 100 << 20, "include_dashboard": False, "temp_dir": name + "/ray"}
+        head = {**node(0), "include_dashboard": False, "temp_dir": name + "/ray"}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             for _ in range(2):
-                cluster.add_node(**WORKER)
+                cluster.add_node(**node(2))
             campaign = Campaign(folder, cluster, random.Random(options.seed))
             run(campaign, (options.kinds * options.kills)[: options.kills], options.in_one_job)
         finally:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,17 @@ ENVIRONMENT = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
 }
+
+
+# A raylet waits 15 s, and no longer, for its agents to say which ports they chose, and then gives up its node: on a
+# busy machine their imports take longer. It need not wait for what it is told.
+AGENT_OPTIONS = (
+    "dashboard-agent-grpc-port",
+    "dashboard-agent-listen-port",
+    "metrics-export-port",
+    "runtime-env-agent-port",
+)
+AGENT_PORTS = ("metrics_agent_port", "dashboard_agent_listen_port", "metrics_export_port", "runtime_env_agent_port")
 
 
 @dataclass
@@ -54,8 +65,9 @@ class RayNodes:
         before = self._raylets()
         ray = Path(sys.executable).with_name("ray")
         memory = ["--object-store-memory=200000000", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-        command = [ray, "start", *options, *memory]
-        subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=150)
+        ports = [f"--{option}={port}" for option, port in zip(AGENT_OPTIONS, free_ports(4), strict=True)]
+        command = [ray, "start", *options, *memory, *ports]
+        subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=280)
         (self.raylets[name],) = self._raylets() - before
 
     def _raylets(self) -> set[int]:
@@ -75,7 +87,8 @@ def ray_nodes(folder: Path, environment: Mapping[str, str]) -> Iterator[RayNodes
     settings = {**os.environ, **environment, **ENVIRONMENT, "PATH": path, "RAY_AUTH_TOKEN_PATH": str(token)}
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_ID"):
         settings.pop(name, None)
-    nodes = RayNodes(folder / "ray", settings, f"127.0.0.1:{_free_port()}", f"http://127.0.0.1:{_free_port()}")
+    port, dashboard = free_ports(2)
+    nodes = RayNodes(folder / "ray", settings, f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
     try:
         nodes.start_head()
         nodes.join("first", cpus=2)
@@ -87,7 +100,10 @@ def ray_nodes(folder: Path, environment: Mapping[str, str]) -> Iterator[RayNodes
                 process.kill()
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def free_ports(number: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]

@@ -8,8 +8,9 @@ from ray.exceptions import OutOfDiskError, RayError
 
 from spire_ray import resources
 from spire_ray.driver import fault_behind
-from spire_ray.errors import MachineFault
+from spire_ray.errors import MachineFault, UserError
 from spire_ray.resources import Cluster, Pool
+from spire_ray.settings import EngineOptions
 
 
 def reserved(*pools: Pool) -> tuple[float, float]:
@@ -76,6 +77,32 @@ def test_readers_leave_the_gpus_to_the_encoders(cpu_nodes: int, gpu_node: tuple[
     assert placed([dict(node) for node in nodes], readers, encoders, resources.commit_pool(encoders))
     loaders, commits = resources.loader_pool(engines), resources.commit_pool(engines)
     assert placed([dict(node) for node in nodes], loaders, engines, commits)
+
+
+@pytest.mark.parametrize(
+    ("tensor_parallel", "gpu_nodes", "engines"),
+    [(1, (2, 2), 4), (2, (2, 2), 2), (2, (3, 3), 2), (4, (8, 2), 2), (2, (1, 1, 4), 2)],
+)
+def test_an_engine_has_its_gpus_in_one_node(tensor_parallel: int, gpu_nodes: tuple[int, ...], engines: int) -> None:
+    cluster = Cluster(16, sum(gpu_nodes), 4, gpus_of_nodes=gpu_nodes)
+    pool = resources.engine_pool(cluster, tensor_parallel)
+    assert (pool.size, pool.num_gpus) == (engines, tensor_parallel)
+    nodes = [{"cpus": 4.0, "gpus": float(gpus)} for gpus in gpu_nodes] + [{"cpus": 4.0, "gpus": 0.0}]
+    assert placed(nodes, resources.loader_pool(pool), pool, resources.commit_pool(pool))
+    EngineOptions(tensor_parallel_size=tensor_parallel).check_fits(cluster.gpus, cluster.gpus_of_nodes)
+
+
+def test_an_engine_that_no_node_can_hold_is_refused() -> None:
+    options = EngineOptions(tensor_parallel_size=2)
+    with pytest.raises(UserError, match=r"^--tensor-parallel 2 needs as many GPUs in one node, but no node has more t"):
+        options.check_fits(4, (1, 1, 1, 1))
+    with pytest.raises(UserError, match=r"in one node, but Ray has 0$"):
+        options.check_fits(0, ())
+
+
+def test_kinds_of_gpus_are_taken_alike() -> None:
+    cluster = Cluster(64, 6, 16, ("accelerator_type:A100", "accelerator_type:H200"), gpus_of_nodes=(2, 4))
+    assert resources.encoder_pool(cluster).size == resources.engine_pool(cluster).size == 6
 
 
 def test_encoders_share_gpus_as_asked() -> None:

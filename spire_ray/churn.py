@@ -1,0 +1,105 @@
+"""Nodes that are lost, and nodes that join, while a stage runs: whether its actors still suit the cluster.
+
+Ray Data starts a lost actor again and keeps its shards for it, for ever where it has no place any more: a node that is
+replaced costs its shards alone, but one that is not can leave readers without a CPU whose encoders wait for them, with
+the CPUs in their hands. So a stage that stands still on fewer nodes, or could have more, is begun anew for the shards
+that are left, with actors for the nodes there are. Ray Data's execution callbacks are where it can be ended.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.data import DataContext
+from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+from spire_ray.resources import Cluster, of_this_cluster
+
+LOOK_EVERY_S = 5.0
+GROWN_FOR_S = 30.0  # nodes join one after another: not anew for each
+STILL_S = 30.0  # without a shard, and twice the longest wait for one so far
+STILL_AT_FIRST_S = 120.0  # before the first shard: models are loaded
+
+
+class ClusterChanged(Exception):
+    """The actors of the running stage do not suit the cluster any more."""
+
+
+class Watch(ExecutionCallback):
+    """Ends a stage made for the cluster `made_for` when that is not what there is; `changed` is what there is then.
+
+    With fewer than `gpus_needed`, where it had GPUs, and with less than a CPU, there is nothing but to wait.
+    """
+
+    def __init__(
+        self,
+        made_for: Cluster,
+        gpus_needed: int = 1,
+        look: Callable[[], Cluster] = of_this_cluster,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.made_for = made_for
+        self.gpus_needed = gpus_needed if made_for.gpus else 0
+        self.look = look
+        self.clock = clock
+        self.changed: Cluster | None = None
+        self.looked_at = self.shard_at = clock()
+        self.longest_wait_s: float | None = None
+        self.grown: tuple[Cluster, float] | None = None  # and since when
+
+    def committed(self) -> None:
+        """A shard has ended."""
+        now = self.clock()
+        # The first wait is the models' too.
+        self.longest_wait_s = 0.0 if self.longest_wait_s is None else max(self.longest_wait_s, now - self.shard_at)
+        self.shard_at = now
+
+    def check(self) -> None:
+        """ClusterChanged when the stage had better begin anew."""
+        now = self.clock()
+        if now - self.looked_at < LOOK_EVERY_S:
+            return
+        self.looked_at = now
+        there = self.look()
+        if (there.cpus, there.gpus) == (self.made_for.cpus, self.made_for.gpus):
+            self.grown = None
+        elif there.cpus >= 1 and there.gpus >= self.gpus_needed and self._better_anew(there, now):
+            self.changed = there
+            raise ClusterChanged
+
+    def _better_anew(self, there: Cluster, now: float) -> bool:
+        if there.cpus < self.made_for.cpus or there.gpus < self.made_for.gpus:
+            self.grown = None
+            wait_s = self.longest_wait_s
+            return now - self.shard_at > (STILL_AT_FIRST_S if wait_s is None else max(STILL_S, 2 * wait_s))
+        if self.grown is None or (self.grown[0].cpus, self.grown[0].gpus) != (there.cpus, there.gpus):
+            self.grown = there, now
+        return now - self.grown[1] >= GROWN_FOR_S
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Ray Data's call, some times a second, in the thread that runs the dataset."""
+        try:
+            self.check()
+        except ClusterChanged:
+            # Those that have no place would wait for one for ever, and take it from the new ones.
+            for operator in executor._topology:
+                for pool in operator.get_autoscaling_actor_pools():
+                    for actor in (*pool._running_actors, *pool._pending_actors.values()):
+                        ray.kill(actor)
+            raise
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Datasets that are made in this block are watched."""
+        callbacks = DataContext.get_current().custom_execution_callback_classes
+
+        def this() -> "Watch":  # Ray Data wants a class without arguments
+            return self
+
+        callbacks.append(this)
+        try:
+            yield
+        finally:
+            callbacks.remove(this)

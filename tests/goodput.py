@@ -1,0 +1,180 @@
+"""How much of what its nodes could do a job does while they come and go: `python tests/goodput.py --minutes 30`.
+
+Two nodes of one CPU each, each on a core of its own, so that a lost node is half of the capacity; the head has none. A
+node is ended without a word every --node-every seconds and another joins --join-after seconds later, as spot machines
+are replaced; the driver is killed every --driver-every seconds and started again at once. Goodput is the audio of the
+job over what the nodes alive would have done in that time at the speed of an undisturbed job on the same cluster,
+start of Ray's workers and models counted in both nowhere but in the time of the disturbed one. The units must be those
+of the undisturbed job. For a figure, the machine must be idle otherwise.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import soundfile
+from ray.cluster_utils import Cluster
+
+import checker
+from bundle import make_bundle
+from conftest import RATE, sound
+from node_kills import SPIRE_RAY, node
+
+SOUNDS, SECONDS = 8, 110.0  # different ones, and each is a shard
+LIMIT_S = 3600.0  # beyond the minutes asked for
+
+
+@dataclass
+class Churn:
+    """A cluster whose nodes come and go, and how much of it there was."""
+
+    folder: Path
+    cluster: Cluster
+    chance: random.Random
+    kills: int = 0
+    drivers: int = 0
+    node_seconds: float = 0.0
+    joins_at: list[float] = field(default_factory=list)
+
+    def join(self) -> None:
+        """A node on the core that has none."""
+        here = os.sched_getaffinity(0)
+        cores = sorted(here)[:2]
+        taken = {core for one in self.cluster.worker_nodes for core in os.sched_getaffinity(raylet(one))}
+        os.sched_setaffinity(0, {next(core for core in cores if core not in taken)})  # which its processes inherit
+        try:
+            self.cluster.add_node(**node(1))
+        finally:
+            os.sched_setaffinity(0, here)
+
+    def lose(self, join_after: float) -> None:
+        """One node ends; another is due."""
+        if nodes := sorted(self.cluster.worker_nodes, key=raylet):
+            self.cluster.remove_node(self.chance.choice(nodes), allow_graceful=False)
+            self.joins_at.append(time.monotonic() + join_after)
+            self.kills += 1
+
+    def start(self, corpus: str, out: Path) -> "subprocess.Popen[bytes]":
+        """A driver, as a user starts it."""
+        words = ["tokenize", str(self.folder / corpus), str(out), "--checkpoint", str(self.folder / "bundle")]
+        words += ["--shard-minutes", str(SECONDS / 60), "--address", self.cluster.address]
+        self.drivers += 1
+        with (self.folder / "said").open("ab") as said:
+            return subprocess.Popen([*SPIRE_RAY, *words], stdout=said, stderr=said)
+
+    def run(self, out: Path, options: argparse.Namespace) -> float:
+        """The disturbed job. Returns how long it took, in seconds."""
+        began = last = time.monotonic()
+        node_at, driver_at = began + options.node_every, began + options.driver_every
+        driver = self.start("corpus", out)
+        while (code := driver.poll()) is None or code != 0:
+            now = time.monotonic()
+            assert now - began < 60 * options.minutes + LIMIT_S, "the job does not end"
+            self.node_seconds += (now - last) * len(self.cluster.worker_nodes)
+            last = now
+            if code is not None:  # a fault: the same command again, as a scheduler would
+                print(f"{now - began:.0f} s: the driver ended with {code}", flush=True)
+                driver = self.start("corpus", out)
+            elif now >= driver_at:
+                driver.kill()
+                driver.wait()
+                driver, driver_at = self.start("corpus", out), now + options.driver_every
+            if self.joins_at and now >= self.joins_at[0]:
+                self.joins_at.pop(0)
+                self.join()
+            elif now >= node_at:
+                self.lose(options.join_after)
+                node_at = now + options.node_every
+            time.sleep(0.2)
+        return time.monotonic() - began
+
+
+def raylet(one: object) -> int:
+    """A node's first process."""
+    return int(one.all_processes["raylet"][0].process.pid)  # type: ignore[attr-defined]
+
+
+def make_sounds(folder: Path) -> None:
+    """The corpus of the undisturbed job."""
+    folder.mkdir()
+    for number in range(SOUNDS):
+        soundfile.write(folder / f"{number:06}.wav", sound(SECONDS, number), RATE, subtype="PCM_16")
+
+
+def repeat_sounds(sounds: Path, folder: Path, files: int) -> None:
+    """The same over and over, in `files` files."""
+    folder.mkdir()
+    for number in range(files):
+        os.link(sounds / f"{number % SOUNDS:06}.wav", folder / f"{number:06}.wav")
+
+
+def units(out: Path) -> dict[int, list[int]]:
+    """The units of each file by its number."""
+    rows = pq.read_table(out / "units", columns=["utterance_id", "units"]).to_pylist()
+    return {int(row["utterance_id"].partition(".")[0]): row["units"] for row in rows}
+
+
+def rtfx(out: Path) -> float:
+    """Of the one driver that worked in `out`: audio per second from the first ready model to the last commit."""
+    (record,) = [json.loads(path.read_text()) for path in (out / "runs").glob("*.json")]
+    stage = record["stages"]["units"]
+    return float(stage["audio_hours"] * 3600 / stage["work_seconds"])
+
+
+def main() -> int:
+    """The job. Exit code 0 when it ended whole, with the goodput that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0, help="of the job, were nothing lost (30)")
+    parser.add_argument("--node-every", type=float, default=60.0, metavar="S")
+    parser.add_argument("--join-after", type=float, default=10.0, metavar="S")
+    parser.add_argument("--driver-every", type=float, default=600.0, metavar="S")
+    parser.add_argument("--at-least", type=float, default=0.85, help="goodput (0.85)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gp-", dir="/tmp") as name:  # short: sockets lie in it
+        folder = Path(name)
+        make_bundle(folder / "bundle")
+        cluster = Cluster(
+            initialize_head=True, head_node_args={**node(0), "include_dashboard": False, "temp_dir": name + "/ray"}
+        )
+        try:
+            return measured(Churn(folder, cluster, random.Random(options.seed)), options)
+        finally:
+            cluster.shutdown()
+
+
+def measured(churn: Churn, options: argparse.Namespace) -> int:
+    """An undisturbed job for the speed, then the disturbed one."""
+    churn.join()
+    churn.join()
+    make_sounds(churn.folder / "clean")
+    clean, out = churn.folder / "out-clean", churn.folder / "out"
+    assert churn.start("clean", clean).wait(LIMIT_S) == 0, (churn.folder / "said").read_text()[-3000:]
+    speed = rtfx(clean)
+    files = max(SOUNDS, round(60 * options.minutes * speed / SECONDS))
+    print(f"undisturbed: RTFx {speed:.1f} on two nodes; {files} files of {SECONDS:g} s", flush=True)
+    repeat_sounds(churn.folder / "clean", churn.folder / "corpus", files)
+    churn.drivers = 0
+    took = churn.run(out, options)
+    expected = units(clean)
+    assert units(out) == {number: expected[number % SOUNDS] for number in range(files)}, "other units"
+    assert checker.main([str(out)]) == 0
+    goodput = files * SECONDS / (speed / 2 * churn.node_seconds)
+    print(
+        f"{took:.0f} s, {churn.kills} nodes lost, {churn.drivers - 1} drivers started again, all whole; nodes alive "
+        f"{churn.node_seconds / took:.2f} of 2; goodput {goodput:.2f} of the capacity left"
+    )
+    return int(goodput < options.at_least)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    sys.exit(main())

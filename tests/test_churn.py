@@ -1,0 +1,91 @@
+"""When a stage begins anew on other nodes: told from what the cluster has, at moments of a clock that is not real."""
+
+import pytest
+
+from spire_ray.churn import ClusterChanged, Watch
+from spire_ray.resources import Cluster
+
+
+class Ward:
+    """A watch over a cluster that a test changes, and time that passes at its word."""
+
+    def __init__(self, cpus: float, gpus: int = 0, gpus_needed: int = 1) -> None:
+        self.now = 0.0
+        self.there = Cluster(cpus, gpus, 2)
+        self.watch = Watch(self.there, gpus_needed, look=lambda: self.there, clock=lambda: self.now)
+
+    def has(self, cpus: float, gpus: int = 0) -> None:
+        self.there = Cluster(cpus, gpus, 2)
+
+    def ended_within(self, seconds: float, a_shard_every: float | None = None) -> float | None:
+        """How many seconds from now the stage is ended, None when not within `seconds`."""
+        began, shard_at = self.now, self.now
+        while self.now < began + seconds:
+            self.now += 1
+            if a_shard_every and self.now - shard_at >= a_shard_every:
+                shard_at = self.now
+                self.watch.committed()
+            try:
+                self.watch.check()
+            except ClusterChanged:
+                assert self.watch.changed == self.there
+                return self.now - began
+        return None
+
+
+def test_a_cluster_that_stays_as_it_was_is_left_alone() -> None:
+    assert Ward(5).ended_within(10_000) is None
+
+
+def test_after_a_loss_the_rest_goes_on_and_only_standing_still_ends_it() -> None:
+    ward = Ward(5)
+    assert ward.ended_within(200, a_shard_every=10) is None
+    ward.has(3)
+    assert ward.ended_within(600, a_shard_every=10) is None
+    assert ward.ended_within(600) == pytest.approx(30, abs=6)
+
+
+def test_slow_shards_are_waited_for() -> None:
+    ward = Ward(5)
+    assert ward.ended_within(1_000, a_shard_every=100) is None
+    ward.has(3)
+    assert ward.ended_within(1_000) == pytest.approx(200, abs=6)
+
+
+def test_a_node_that_is_replaced_in_time_costs_nothing() -> None:
+    ward = Ward(5)
+    for _ in range(20):
+        assert ward.ended_within(50, a_shard_every=10) is None
+        ward.has(3)
+        assert ward.ended_within(10) is None
+        ward.has(5)
+
+
+def test_a_loss_while_models_are_loaded_is_waited_out_longer() -> None:
+    ward = Ward(5)
+    ward.has(3)
+    assert ward.ended_within(1_000) == pytest.approx(120, abs=6)
+
+
+def test_nodes_that_stay_are_used_and_those_that_still_come_are_waited_for() -> None:
+    ward = Ward(5)
+    for cpus in (7, 9, 11):
+        ward.has(cpus)
+        assert ward.ended_within(20, a_shard_every=5) is None
+    assert ward.ended_within(60, a_shard_every=5) == pytest.approx(15, abs=6)
+
+
+def test_without_the_gpus_that_an_engine_needs_there_is_only_waiting() -> None:
+    ward = Ward(16, 4, gpus_needed=2)
+    assert ward.ended_within(100, a_shard_every=10) is None
+    for gpus in (0, 1):
+        ward.has(16, gpus)
+        assert ward.ended_within(2_000) is None
+    ward.has(16, 2)
+    assert ward.ended_within(60) == pytest.approx(5, abs=6)
+
+
+def test_with_no_cpu_left_there_is_only_waiting() -> None:
+    ward = Ward(4)
+    ward.has(0)
+    assert ward.ended_within(2_000) is None
