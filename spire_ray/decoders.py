@@ -1,7 +1,7 @@
 """Decoding in child processes: a file that makes the decoder crash, hang or eat memory costs one row.
 
-The children decode one file after the other for as long as this process lives; one that dies is replaced. A file's
-descriptor goes to them and samples come back through a memory file: two copies and two messages a file.
+The children decode one file after the other for as long as this process lives; one that dies is replaced. Files go
+to them by descriptor and samples come back through a memory file: two copies, and two messages for up to FILES of them.
 """
 
 import functools
@@ -12,10 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,6 +25,7 @@ from spire_ray.errors import MachineFault, RowFault
 from spire_ray.tables import REASONS
 
 MOST = 4  # or as many as there are cores
+FILES = 16  # in a message: one by one, messages and the threads that wait for them cost a third of the decoding
 ATTEMPTS = 2  # at a file whose decoder dies: its first death may have been the machine's
 WALL_SECONDS = 120.0  # for a file, or a block of a recording: a decoder that only waits uses none of its CPU_SECONDS
 START_SECONDS = 120.0  # 0.4 on an idle machine
@@ -32,6 +33,15 @@ MAX_ANSWER_BYTES = 64 << 20  # 600 s at 16 kHz are 19 MB
 # It finds what this process can import, and nothing of its environment, such as credentials.
 _CHILD = "import sys, runpy; sys.path[:] = sys.argv[1:]; runpy.run_module('spire_ray.decoder', None, '__main__')"
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class Place(NamedTuple):
+    """A file among others, in bytes, and the interval of it that is wanted, in seconds."""
+
+    first: int
+    size: int
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 class Decoders:
@@ -43,27 +53,37 @@ class Decoders:
             self._idle.put(_Child())
 
     def decode(
-        self, data: bytes | BinaryIO, *, start_s: float | None, end_s: float | None, max_seconds: float
-    ) -> NDArray[np.int16]:
-        """`audio.decode` of a whole file, as bytes or as an open one. RowFault also decoder_crash, decoder_timeout."""
-        request = {"start_s": start_s, "end_s": end_s, "max_seconds": max_seconds}
-        with _descriptor(data) as file:
-            for attempt in range(ATTEMPTS):
-                try:
-                    with self._child() as child:
-                        child.ask(request, file)
-                        return child.answer(np.int16)[0]
-                except RowFault as fault:
-                    if fault.reason != "decoder_crash" or attempt == ATTEMPTS - 1:
-                        raise
-        raise AssertionError("the last attempt returns or raises")
+        self, data: bytes | BinaryIO, places: Sequence[Place], max_seconds: float
+    ) -> Iterator[NDArray[np.int16] | RowFault]:
+        """`audio.decode` of each file in `data`, or the reason why not: also decoder_crash and decoder_timeout."""
+        done = 0
+        while done < len(places):
+            for sound in self._attempt(data, places[done : done + FILES], max_seconds, ATTEMPTS):
+                yield sound
+                done += 1
+
+    def _attempt(
+        self, data: bytes | BinaryIO, places: Sequence[Place], max_seconds: float, attempts: int
+    ) -> list[NDArray[np.int16] | RowFault]:
+        """The first of them, or more. At a death each is done again alone, the one that was to blame among them."""
+        with _descriptor(data, places) as (file, there):
+            try:
+                with self._child() as child:
+                    child.ask(file, there, max_seconds)
+                    return child.answer(np.int16, len(there))[0]
+            except RowFault as death:
+                if len(places) == 1 and (death.reason != "decoder_crash" or attempts == 1):
+                    return [death]
+        return [sound for place in places for sound in self._attempt(data, [place], max_seconds, attempts - 1)]
 
     def blocks(self, path: Path, start_s: float | None, end_s: float | None) -> Iterator[NDArray[np.float32]]:
         """`stream.blocks` of a local file. RowFault also decoder_crash and decoder_timeout, in one attempt."""
         with path.open("rb") as file, self._child() as child:
-            child.ask({"start_s": start_s, "end_s": end_s, "max_seconds": None}, file.fileno())
+            child.ask(file.fileno(), [Place(0, os.fstat(file.fileno()).st_size, start_s, end_s)], None)
             while True:
-                block, more = child.answer(np.float32)
+                (block,), more = child.answer(np.float32, 1)
+                if isinstance(block, RowFault):
+                    raise block
                 if not more:
                     return
                 yield block
@@ -90,14 +110,20 @@ def shared() -> Decoders:
 
 
 @contextmanager
-def _descriptor(data: bytes | BinaryIO) -> Iterator[int]:
+def _descriptor(data: bytes | BinaryIO, places: Sequence[Place]) -> Iterator[tuple[int, Sequence[Place]]]:
+    """An open file that holds `places` of `data`, and where in it they lie."""
     if not isinstance(data, bytes):
-        yield data.fileno()
+        yield data.fileno(), places
         return
+    first = min(place.first for place in places)
     with open(os.memfd_create("audio"), "wb") as file:
-        file.write(data)
+        file.write(memoryview(data)[first : max(place.first + place.size for place in places)])
         file.flush()
-        yield file.fileno()
+        yield file.fileno(), [place._replace(first=place.first - first) for place in places]
+
+
+def _fault(reason: str, detail: str) -> RowFault:
+    return RowFault(REASONS[REASONS.index(reason)], str(detail))
 
 
 class _Child:
@@ -107,12 +133,12 @@ class _Child:
     socket: socket.socket
     samples: int  # the memory file that it writes and this process reads
 
-    def ask(self, request: Mapping[str, Any], descriptor: int) -> None:
-        """For a file. MachineFault when the child cannot be started."""
+    def ask(self, descriptor: int, places: Sequence[Place], max_seconds: float | None) -> None:
+        """For files. MachineFault when the child cannot be started."""
         if self.process is None:
             self._start()
         try:
-            socket.send_fds(self.socket, [json.dumps(request).encode()], [descriptor])
+            socket.send_fds(self.socket, [json.dumps([places, max_seconds]).encode()], [descriptor])
         except OSError:
             raise self._death() from None
 
@@ -123,26 +149,25 @@ class _Child:
         except OSError:
             raise self._death() from None
 
-    def answer(self, dtype: DTypeLike) -> tuple[NDArray[Any], bool]:
-        """The samples, and whether another block follows. RowFault: what the child says, or what became of it.
+    def answer(self, dtype: DTypeLike, asked: int) -> tuple[list[NDArray[Any] | RowFault], bool]:
+        """The samples of the first files or of all, and whether another block follows. RowFault: what became of it.
 
         A file may have overwritten the child's memory, so that its answer is anything: it is checked.
         """
         try:
             answer = json.loads(self.socket.recv(decoder.MESSAGE_BYTES))
-            if "reason" in answer:
-                fault = RowFault(REASONS[REASONS.index(answer["reason"])], str(answer["detail"]))
-            else:
-                samples = np.empty(min(answer["bytes"], MAX_ANSWER_BYTES) // np.dtype(dtype).itemsize, dtype)
-                if os.preadv(self.samples, [samples.data], 0) == answer["bytes"]:
-                    return samples, bool(answer.get("more"))
+            faults = [None if isinstance(one, int) else _fault(*one) for one in answer["sounds"]]
+            sizes = [one if isinstance(one, int) else 0 for one in answer["sounds"]]
+            samples = np.empty(min(sum(sizes), MAX_ANSWER_BYTES) // np.dtype(dtype).itemsize, dtype)
+            if len(sizes) > asked or min(sizes) < 0 or os.preadv(self.samples, [samples.data], 0) != sum(sizes):
                 raise ValueError(answer)
+            parts = np.split(samples, np.cumsum(sizes)[:-1] // samples.itemsize)
+            return [fault or part for fault, part in zip(faults, parts, strict=True)], bool(answer["more"])
         except TimeoutError:
             self.end()
             raise RowFault("decoder_timeout", f"the decoder did not answer for {WALL_SECONDS:g} s") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise self._death() from None
-        raise fault
 
     def _death(self) -> RowFault:
         code = self.end()

@@ -34,14 +34,14 @@ class RowGroup:
 
     @property
     def memory(self) -> int:
-        """About how many bytes it holds in memory while it is read: a few of its values and a buffer."""
+        """About how many bytes it holds in memory while it is read: a few of its values, twice, and a buffer."""
         group = self.metadata.row_group(self.group)
         chunks = [group.column(index) for index in range(group.num_columns)]
         size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == self.column)
-        return _BUFFER + int(size * min(1.0, _BATCH_ROWS / max(1, group.num_rows)))
+        return _BUFFER + 2 * int(size * min(1.0, _BATCH_ROWS / max(1, group.num_rows)))
 
-    def values(self, done: Container[int]) -> Iterator[tuple[Piece, bytes | None]]:
-        """The audio bytes of each piece whose row is not in `done`; None where the Parquet row has none.
+    def values(self, done: Container[int]) -> Iterator[list[tuple[Piece, pa.Buffer | None]]]:
+        """The audio bytes of each piece whose row is not in `done`, a few at a time; None where the row has none.
 
         RowFault `unreadable` where the file is damaged; OSError of the storage.
         """
@@ -53,9 +53,14 @@ class RowGroup:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[self.group], columns=[self.column]):
                 values = batch.column(0)
                 values = values.field("bytes") if pa.types.is_struct(values.type) else values
+                found: list[tuple[Piece, pa.Buffer | None]] = []
                 while piece is not None and (piece.row_index or 0) < at + batch.num_rows:
-                    yield piece, values[(piece.row_index or 0) - at].as_py()
+                    if sum(value.size for _, value in found if value is not None) > _BUFFER:
+                        yield found
+                        found = []
+                    found.append((piece, values[(piece.row_index or 0) - at].as_buffer()))
                     piece = next(waiting, None)
+                yield found
                 at += batch.num_rows
                 if piece is None:
                     return

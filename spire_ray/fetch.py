@@ -6,7 +6,6 @@ A row wants a whole object, or a range of one (a member of a tar). Neighbouring 
 import errno
 import hashlib
 import itertools
-import os
 import re
 import tempfile
 import threading
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
+from spire_ray.decoders import Place
 from spire_ray.errors import MachineFault, RowFault, UserError
 from spire_ray.locations import etag_of, locate, patiently
 
@@ -90,12 +90,9 @@ class Request:
             _spool(self, file)
             yield file
 
-    def cut(self, data: Fetched, piece: Piece) -> Fetched:
-        """The bytes of one piece, of those that `fetch` gave."""
-        first, size = piece.first - self.start, piece.size or 0
-        if first == 0 and size == self.stop - self.start:
-            return data
-        return data[first : first + size] if isinstance(data, bytes) else os.pread(data.fileno(), size, first)
+    def place(self, piece: Piece) -> Place:
+        """Where one piece lies in what `fetch` gives."""
+        return Place(piece.first - self.start, piece.size or 0, piece.start_s, piece.end_s)
 
 
 def objects(rows: pa.Table) -> list[Object]:

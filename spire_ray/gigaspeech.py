@@ -13,6 +13,7 @@ from typing import Any
 from fsspec.spec import AbstractFileSystem
 
 from spire_ray.errors import UserError
+from spire_ray.lines import MAX_BYTES
 from spire_ray.manifest import Record, opened
 
 FILE = "GigaSpeech.json"
@@ -67,6 +68,8 @@ def _audios(fs: AbstractFileSystem, path: str) -> Iterator[Mapping[str, Any]]:
         while block := stream.read(BLOCK):
             text = text[at:] + decode(block)
             at = 0
+            if len(text) > MAX_BYTES:
+                raise UserError(f"{path} has an audio of over {MAX_BYTES >> 20} MiB: take it out, or give it segments")
             if not inside:
                 start = _START.search(text)
                 if start is None:

@@ -1,6 +1,5 @@
 """Manifest files (JSONL, CSV, TSV, Parquet) as a stream of records, and which of their columns plays which part."""
 
-import csv
 import functools
 import gzip
 import io
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from fsspec.spec import AbstractFileSystem
 
 from spire_ray.errors import RowFault, UserError
+from spire_ray.lines import LongLineError, fields, lines
 from spire_ray.parquet import check_plain, open_parquet
 
 # For each part the accepted names; the first one that a record has is taken. NeMo's are among them.
@@ -52,7 +52,6 @@ _TAR = slice(257, 262)  # of a header, where POSIX and GNU tar write `ustar`
 _GIGASPEECH = re.compile(rb'\s*\{[^\[{]*"audios"\s*:\s*\[')
 _FLEURS = re.compile(rb"\d+\t[^\t\n]+\.wav\t")  # its tables have no header
 MAX_SECONDS = 1e7  # four months: a number beyond is no offset into a recording
-csv.field_size_limit(1 << 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def kind_of(fs: AbstractFileSystem, path: str) -> str:
         head: bytes = file.read(_HEAD)
     name = path.rpartition("/")[2].lower()
     if head[:2] == GZIP:
-        with _readable_gzip(path):
+        with _readable(path):
             head, name = zlib.decompressobj(wbits=31).decompress(head, _HEAD), name.removesuffix(".gz")
         if head[_TAR] == b"ustar" or name.endswith((".tar", ".tgz")):
             refuse_packed(path, GZIP)
@@ -133,19 +132,21 @@ def refuse_packed(path: str, head: bytes) -> None:
 
 @contextmanager
 def opened(fs: AbstractFileSystem, path: str) -> Iterator[BinaryIO]:
-    """The file's bytes as a stream, unpacked where gzip packed them. UserError where what is packed is damaged."""
-    with _readable_gzip(path), fs.open(path, "rb") as file:
+    """The file's bytes as a stream, unpacked where gzip packed them. UserError: damaged, or a LongLineError."""
+    with _readable(path), fs.open(path, "rb") as file:
         packed = file.read(2) == GZIP
         file.seek(0)
         yield gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[misc]
 
 
 @contextmanager
-def _readable_gzip(path: str) -> Iterator[None]:
+def _readable(path: str) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
         raise UserError(f"{path} is packed by gzip and damaged: {fault}") from None
+    except LongLineError as fault:
+        raise UserError(f"{path}: {fault}") from None
 
 
 def records(file: BinaryIO, kind: str) -> Iterator[Record]:
@@ -231,7 +232,7 @@ def _shown(value: object) -> str:
 
 
 def _json_records(file: BinaryIO) -> Iterator[Record]:
-    for at, line in enumerate(file, 1):
+    for at, line in enumerate(lines(file), 1):
         line = line.removeprefix(b"\xef\xbb\xbf") if at == 1 else line
         if line.isspace() or not line:
             continue
@@ -249,10 +250,10 @@ def _json_records(file: BinaryIO) -> Iterator[Record]:
 
 def text_lines(file: BinaryIO) -> Iterator[Record]:
     """Each line as a record of one value, `text`."""
-    for at, line in enumerate(file, 1):
+    for at, line in enumerate(lines(file), 1):
         line = line.removeprefix(b"\xef\xbb\xbf") if at == 1 else line
         try:
-            yield Record(f"line {at}", {"text": line.decode().rstrip("\r\n")})
+            yield Record(f"line {at}", {"text": line.decode().rstrip("\r")})
         except UnicodeDecodeError as fault:
             yield Record(f"line {at}", {}, str(fault))
 
@@ -261,13 +262,12 @@ def csv_records(file: BinaryIO, delimiter: str, header: Sequence[str] = ()) -> I
     """The rows of a table whose first line is its header, unless that is given. Only a comma's table quotes."""
     stream = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     # The tables of CommonVoice, SPGISpeech and their like do not quote: a sentence may begin with a quotation mark.
-    quotes = delimiter == ","
-    reader = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
-    header = header or next(reader, [])
-    for row in reader:
+    rows = fields(stream, delimiter, quotes=delimiter == ",")
+    header = header or next(rows, (0, []))[1]
+    for line, row in rows:
         if not row:
             continue
-        where = f"line {reader.line_num}"
+        where = f"line {line}"
         if len(row) != len(header):
             yield Record(where, {}, f"{len(row)} fields, the header has {len(header)}")
         else:

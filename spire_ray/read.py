@@ -12,13 +12,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spire_ray import audio, decoders, fetch, tables
+from spire_ray.decoders import Place
 from spire_ray.embedded import RowGroup, row_groups
 from spire_ray.errors import RowFault
 from spire_ray.fetch import Fetched, Object, Piece, Request, Room
 from spire_ray.locations import patiently
 
 FETCHES = 16  # requests at a time, as long as what they bring fits into IN_FLIGHT_BYTES
-IN_FLIGHT_BYTES = 256 << 20  # fetched and not yet decoded; a request for more is made alone
+# Fetched and not yet decoded; a request for more is made alone. More of them would share the line, and all come late.
+IN_FLIGHT_BYTES = 64 << 20
 # Between the seconds that were planned and those that were decoded: manifests round, and MP3 encoders pad.
 LENGTH_TOLERANCE_S, LENGTH_TOLERANCE = 0.1, 0.01
 
@@ -34,7 +36,7 @@ class ReadAudio:
 
     An utterance that has no waveform has an error; one with an error in the plan keeps that. MachineFault when storage
     refuses or keeps failing, which no other file would escape. In memory: the shard as int16, twice at the end, and
-    what is fetched and not yet decoded (256 MiB). An audio file over 64 MiB goes by way of a temporary file. Decoding
+    what is fetched and not yet decoded (64 MiB). An audio file over 64 MiB goes by way of a temporary file. Decoding
     is in child processes (`decoders`), so that no file can harm this one.
     """
 
@@ -99,8 +101,7 @@ class ReadAudio:
                     patiently(request.uri, lambda: self._decode_rows(request, results))
                 else:
                     with request.fetch() as data:
-                        for piece in request.pieces:
-                            results[piece.row] = self._decoded(request.cut(data, piece), piece)
+                        self._decode(data, [(piece, request.place(piece)) for piece in request.pieces], results)
         except FileNotFoundError:
             fault = RowFault("missing", request.uri)
         except RowFault as told:
@@ -111,29 +112,36 @@ class ReadAudio:
         return [*results.items(), *(_failed(row, fault) for row in rest)]
 
     def _decode_rows(self, group: RowGroup, results: dict[int, Waveform | str]) -> None:
-        for piece, data in group.values(results):
-            if data is None:
-                results[piece.row] = tables.error("missing", f"row {piece.row_index} holds no audio bytes")
+        for values in group.values(results):
+            placed: list[tuple[Piece, Place]] = []
+            parts: list[pa.Buffer] = []
+            for piece, value in values:
+                if value is None:
+                    results[piece.row] = tables.error("missing", f"row {piece.row_index} holds no audio bytes")
+                elif value.size > fetch.MAX_OBJECT_BYTES:  # sizes of others are known before
+                    what = f"{value.size} bytes, at most {fetch.MAX_OBJECT_BYTES} are read"
+                    results[piece.row] = tables.error("too_large", what)
+                else:
+                    placed.append((piece, Place(sum(map(len, parts)), value.size, piece.start_s, piece.end_s)))
+                    parts.append(value)
+            self._decode(b"".join(parts), placed, results)
+
+    def _decode(self, data: Fetched, placed: list[tuple[Piece, Place]], results: dict[int, Waveform | str]) -> None:
+        sounds = self.decoders.decode(data, [place for _, place in placed], self.max_seconds)
+        for (piece, _), sound in zip(placed, sounds, strict=True):
+            if not isinstance(sound, RowFault):
+                results[piece.row] = _of_length(sound, piece.duration_s)
             else:
-                results[piece.row] = self._decoded(data, piece)
-
-    def _decoded(self, data: Fetched, piece: Piece) -> Waveform | str:
-        try:
-            if isinstance(data, bytes) and len(data) > fetch.MAX_OBJECT_BYTES:  # of Parquet: sizes of others are known
-                raise RowFault("too_large", f"{len(data)} bytes, at most {fetch.MAX_OBJECT_BYTES} are read")
-            sound = self.decoders.decode(data, start_s=piece.start_s, end_s=piece.end_s, max_seconds=self.max_seconds)
-            _check_length(len(sound) / audio.SAMPLE_RATE, piece.duration_s)
-            return sound
-        except RowFault as fault:
-            return tables.error(fault.reason, fault.detail)
+                results[piece.row] = tables.error(sound.reason, sound.detail)
 
 
-def _check_length(seconds: float, planned: float | None) -> None:
-    """Whether it is as long as the manifest said, or the header when it was planned: a cut file may look whole."""
+def _of_length(sound: Waveform, planned: float | None) -> Waveform | str:
+    """An error, where it is not as long as the manifest said, or the header when planned: a cut file may look whole."""
+    seconds = len(sound) / audio.SAMPLE_RATE
     if planned is None or abs(seconds - planned) <= max(LENGTH_TOLERANCE_S, LENGTH_TOLERANCE * planned):
-        return
+        return sound
     reason = "truncated" if seconds < planned else "changed_since_plan"
-    raise RowFault(reason, f"{seconds:.3f} s of audio, {planned:.3f} s were planned")
+    return tables.error(reason, f"{seconds:.3f} s of audio, {planned:.3f} s were planned")
 
 
 def _failed(row: int, fault: RowFault) -> Result:

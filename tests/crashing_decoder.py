@@ -36,15 +36,15 @@ def claim() -> None:
 
 def rave() -> None:
     """Answers as a process may whose memory was overwritten."""
-    os.write(0, b'{"bytes": 1e999, "reason"')
+    os.write(0, b'{"sounds": [1e999, "reason"')
 
 
 def boast() -> None:
-    os.write(0, b'{"bytes": 1000000000000000}')
+    os.write(0, b'{"sounds": [1000000000000000], "more": false}')
 
 
 def invent() -> None:
-    os.write(0, b'{"reason": "ok", "detail": 1}')
+    os.write(0, b'{"sounds": [["ok", 1]], "more": false}')
 
 
 def leave() -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from crashing_decoder import DEEDS, breaking_decoders, counted_starts
 from sounds import encoded, pcm16
 from spire_ray import decoder, decoders, tables
-from spire_ray.decoders import Decoders
+from spire_ray.decoders import FILES, Decoders, Place
 from spire_ray.errors import MachineFault, RowFault
 from spire_ray.read import ReadAudio
 from spire_ray.recordings import CutRecordings
 from spire_ray.segment import Segmentation
 from spire_ray.shards import StoreAt
 
-WHOLE: dict[str, Any] = {"start_s": None, "end_s": None, "max_seconds": 120.0}
 SOUND: NDArray[np.int16] = pcm16(2.0)
 FLAC: bytes = encoded(SOUND, 16_000, "FLAC")
 
@@ -50,11 +49,21 @@ def child_of(made: Decoders) -> int:
     return child.process.pid
 
 
+def decoded(made: Decoders, data: bytes | BinaryIO, *span: float | None) -> NDArray[np.int16] | RowFault:
+    """A whole file, or an interval of it."""
+    size = len(data) if isinstance(data, bytes) else os.fstat(data.fileno()).st_size
+    (sound,) = made.decode(data, [Place(0, size, *span)], 120.0)
+    return sound
+
+
 def reason(made: Decoders, data: bytes) -> str | None:
-    try:
-        assert np.array_equal(made.decode(data, **WHOLE), SOUND)
-    except RowFault as fault:
-        return fault.reason
+    return reason_of(decoded(made, data))
+
+
+def reason_of(sound: NDArray[np.int16] | RowFault) -> str | None:
+    if isinstance(sound, RowFault):
+        return sound.reason
+    assert np.array_equal(sound, SOUND)
     return None
 
 
@@ -64,8 +73,8 @@ def test_one_child_decodes_file_after_file(one: Decoders, tmp_path: Path) -> Non
     (tmp_path / "a.flac").write_bytes(FLAC)
     with (tmp_path / "a.flac").open("rb") as file:
         for span in ((None, None), (0.5, 1.25), (1.0, None)):
-            got = one.decode(file, start_s=span[0], end_s=span[1], max_seconds=120.0)
-            assert np.array_equal(got, SOUND[int((span[0] or 0) * 16_000) : int((span[1] or 2) * 16_000)])
+            part = SOUND[int((span[0] or 0) * 16_000) : int((span[1] or 2) * 16_000)]
+            assert np.array_equal(decoded(one, file, *span), part)
     assert reason(one, b"no sound") == "unreadable"
     assert reason(one, b"") == "empty"
     blocks = list(one.blocks(tmp_path / "a.flac", None, None))
@@ -95,9 +104,9 @@ def test_a_decoder_that_breaks_costs_one_file(
     assert poison.endswith(tuple(DEEDS))
     assert reason(made, FLAC) is None
     first = child_of(made)
-    with pytest.raises(RowFault, match=detail) as told:
-        made.decode(poison, **WHOLE)
-    assert told.value.reason == expected
+    told = decoded(made, poison)
+    assert isinstance(told, RowFault)
+    assert (told.reason, detail in told.detail) == (expected, True)
     assert not os.path.exists(f"/proc/{first}"), "the broken child is still there"
     assert reason(made, FLAC) is None
     close(made)
@@ -109,6 +118,54 @@ def test_a_file_has_two_attempts_at_most(deed: str, attempts: int, monkeypatch: 
     started = counted_starts(monkeypatch)
     assert reason(made, FLAC + f"<{deed}>".encode()) in ("decoder_crash", "decoder_timeout")
     assert len(started) == attempts
+    close(made)
+
+
+def among(sounds: list[bytes]) -> tuple[bytes, list[Place]]:
+    """Files as they lie in a tar, and where; beside the last is what no decoder should see."""
+    ends = np.cumsum([10 + len(sound) for sound in sounds]).tolist()
+    places = [Place(end - len(sound), len(sound)) for end, sound in zip(ends, sounds, strict=True)]
+    return b"".join(b"tar header" + sound for sound in sounds) + b"the next", places
+
+
+def test_files_among_others_are_read_to_their_own_ends(one: Decoders, tmp_path: Path) -> None:
+    cut, wav = FLAC[: len(FLAC) // 2], encoded(SOUND, 16_000, "WAV")
+    sounds = [FLAC, cut, b"", wav, wav[:-2], b"no sound", FLAC] * FILES
+    expected = [None, "truncated", "empty", None, "truncated", "unreadable", None] * FILES
+    data, places = among(sounds)
+    assert [reason_of(sound) for sound in one.decode(data, places, 120.0)] == expected
+    (tmp_path / "a.tar").write_bytes(data)
+    with (tmp_path / "a.tar").open("rb") as file:
+        assert [reason_of(sound) for sound in one.decode(file, places, 120.0)] == expected
+    spans = [place._replace(start_s=0.5, end_s=1.25) for place in places[:1]] * 3
+    for sound in one.decode(data, spans, 120.0):
+        assert np.array_equal(sound, SOUND[8_000:20_000])
+
+
+def test_an_answer_holds_no_more_than_is_enough(one: Decoders) -> None:
+    minute = pcm16(60.0)
+    data, places = among([encoded(minute, 16_000, "FLAC")])
+    found = list(one.decode(data, places * 40, 120.0))
+    assert all(np.array_equal(sound, minute) for sound in found)
+    assert len(found) == 40
+    samples = next(path for path in Path(f"/proc/{child_of(one)}/fd").iterdir() if "samples" in os.readlink(path))
+    assert decoder.ENOUGH_BYTES < samples.stat().st_size < decoder.ENOUGH_BYTES + minute.nbytes + 1
+
+
+@pytest.mark.parametrize(
+    ("deed", "expected", "starts"),
+    [("crash", "decoder_crash", 3), ("spin", "decoder_timeout", 3), ("boast", "decoder_crash", 3)],
+)
+def test_one_of_many_that_breaks_the_decoder_costs_itself(
+    deed: str, expected: str, starts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = breaking_decoders(monkeypatch, 1, wall_seconds=60, cpu_seconds=1)
+    started = counted_starts(monkeypatch)
+    sounds = [FLAC] * (2 * FILES)
+    sounds[5] += f"<{deed}>".encode()
+    found = [reason_of(sound) for sound in made.decode(*among(sounds), 120.0)]
+    assert found == [None] * 5 + [expected] + [None] * (2 * FILES - 6)
+    assert len(started) == starts
     close(made)
 
 
@@ -164,7 +221,7 @@ def test_the_child_has_its_limits_and_no_environment(one: Decoders, monkeypatch:
 def test_a_child_that_cannot_start_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "_CHILD", "import no_such_package")
     with pytest.raises(MachineFault, match=r"does not start: ModuleNotFoundError.*no_such_package"):
-        Decoders(1).decode(FLAC, **WHOLE)
+        decoded(Decoders(1), FLAC)
 
 
 def test_children_end_with_whoever_started_them() -> None:

@@ -99,7 +99,7 @@ def test_a_range_is_what_lies_there(memory):
     asked = request(memory, 100, 900)
     with asked.fetch() as got:
         assert got == data[100:900]
-        assert asked.cut(got, piece(0, 200, 50)) == data[200:250]
+        assert asked.place(piece(0, 200, 50))[:2] == (100, 50)
     with request(memory, 5, 5).fetch() as got:
         assert got == b""
 
@@ -122,8 +122,6 @@ def test_a_large_one_goes_by_way_of_a_file(memory, monkeypatch):
     with asked.fetch() as got:
         assert not isinstance(got, bytes)
         assert os.pread(got.fileno(), 2_000_000, 0) == data[1:]
-        assert asked.cut(got, asked.pieces[0]) is got
-        assert asked.cut(got, piece(0, 101, 50)) == data[101:151]
     assert got.closed
     with pytest.raises(RowFault, match="changed_since_plan"), request(memory, 1, 1_000_004).fetch():
         pass
