@@ -93,7 +93,7 @@ class Watch(ExecutionCallback):
     @contextmanager
     def on(self) -> Iterator[None]:
         """Datasets that are made in this block are watched."""
-        callbacks = DataContext.get_current().custom_execution_callback_classes
+        callbacks: list[Any] = DataContext.get_current().custom_execution_callback_classes
 
         def this() -> "Watch":  # Ray Data wants a class without arguments
             return self
