@@ -36,7 +36,8 @@ def load(name: str, python: str | None = None) -> Scorer:
     if name in NAMED:
         return _Child(name, python or sys.executable)
     found = _imported(name)
-    loaded: Scorer = found() if inspect.isclass(found) else found
+    made: Any = found() if inspect.isclass(found) else found
+    loaded: Scorer = made
     return loaded
 
 
