@@ -35,14 +35,14 @@ trap 'rm -f "$RAY_AUTH_TOKEN_PATH" "$driver" "$result"' EXIT
 
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes%%$'\n'*} # not by a pipe to head, which may kill scontrol, and so this script, with its second line
-otherwise=1 requeue=0 # otherwise: the exit code where the driver has told none
+otherwise=1 requeue=0 cluster= # otherwise: the exit code where the driver has told none
 # shellcheck disable=SC2329 # by the traps
 stop() { # it commits what runs, and ends with 75; before it runs there is nothing to commit
   otherwise=75
-  if pid=$(cat "$driver" 2>/dev/null); then
+  if pid=$(cat "$driver" 2>/dev/null) && [ -n "$pid" ]; then
     srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" bash -c "kill -TERM $pid" || true
   else
-    kill "$cluster" || true
+    [ -z "$cluster" ] || kill "$cluster" || true
   fi
 }
 trap stop TERM

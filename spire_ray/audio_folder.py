@@ -10,7 +10,7 @@ from spire_ray import headers
 from spire_ray.ahead import ahead
 from spire_ray.errors import RowFault
 from spire_ray.locations import etag_of, patiently, uri_of
-from spire_ray.manifest import Record, text_lines
+from spire_ray.manifest import Record, opened, text_lines
 
 TRANSCRIPTS = ".trans.txt"  # <speaker>-<chapter>.trans.txt of LibriSpeech, beside the chapter's FLAC files
 READ = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
@@ -55,7 +55,7 @@ def _sentences(fs: AbstractFileSystem, paths: Iterable[str]) -> dict[str, str]:
     """LibriSpeech: `<speaker>-<chapter>-<utterance> WHAT IS SAID`, a line each."""
     said = {}
     for path in paths:
-        with fs.open(path, "rb") as stream:
+        with opened(fs, path) as stream:
             for record in text_lines(stream):
                 name, _, sentence = record.values.get("text", "").partition(" ")
                 said[name] = sentence.strip()

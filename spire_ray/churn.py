@@ -8,12 +8,13 @@ that are left, with actors for the nodes there are. Ray Data's execution callbac
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.exceptions import RayError
 
 from spire_ray.resources import Cluster, of_this_cluster
 
@@ -30,18 +31,21 @@ class ClusterChanged(Exception):
 class Watch(ExecutionCallback):
     """Ends a stage made for the cluster `made_for` when that is not what there is; `changed` is what there is then.
 
-    With fewer than `gpus_needed`, where it had GPUs, and with less than a CPU, there is nothing but to wait.
+    Where it had GPUs and no node has `gpus_needed`, and with less than a CPU, there is nothing but to wait. When
+    `stopped`, the shards that run are let commit.
     """
 
     def __init__(
         self,
         made_for: Cluster,
         gpus_needed: int = 1,
+        stopped: Callable[[], bool] = lambda: False,
         look: Callable[[], Cluster] = of_this_cluster,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.made_for = made_for
         self.gpus_needed = gpus_needed if made_for.gpus else 0
+        self.stopped = stopped
         self.look = look
         self.clock = clock
         self.changed: Cluster | None = None
@@ -49,31 +53,41 @@ class Watch(ExecutionCallback):
         self.longest_wait_s: float | None = None
         self.grown: tuple[Cluster, float] | None = None  # and since when
 
-    def committed(self) -> None:
-        """A shard has ended."""
+    def committed(self, busy_s: float = 0.0) -> None:
+        """A shard has ended, which was under work for `busy_s`: several that end together say little of the next."""
         now = self.clock()
         # The first wait is the models' too.
-        self.longest_wait_s = 0.0 if self.longest_wait_s is None else max(self.longest_wait_s, now - self.shard_at)
+        wait_s = 0.0 if self.longest_wait_s is None else now - self.shard_at
+        self.longest_wait_s = max(busy_s, wait_s, self.longest_wait_s or 0.0)
         self.shard_at = now
 
     def check(self) -> None:
         """ClusterChanged when the stage had better begin anew."""
         now = self.clock()
-        if now - self.looked_at < LOOK_EVERY_S:
+        if self.stopped() or now - self.looked_at < LOOK_EVERY_S:
             return
         self.looked_at = now
-        there = self.look()
+        try:
+            there = self.look()
+        except RayError:  # the head is busy: there will be another look
+            return
         if (there.cpus, there.gpus) == (self.made_for.cpus, self.made_for.gpus):
             self.grown = None
-        elif there.cpus >= 1 and there.gpus >= self.gpus_needed and self._better_anew(there, now):
+        elif there.cpus >= 1 and self._has_gpus(there) and self._better_anew(there, now):
             self.changed = there
             raise ClusterChanged
+
+    def _has_gpus(self, there: Cluster) -> bool:
+        return not self.gpus_needed or there.engines_of(self.gpus_needed) > 0
 
     def _better_anew(self, there: Cluster, now: float) -> bool:
         if there.cpus < self.made_for.cpus or there.gpus < self.made_for.gpus:
             self.grown = None
             wait_s = self.longest_wait_s
             return now - self.shard_at > (STILL_AT_FIRST_S if wait_s is None else max(STILL_S, 2 * wait_s))
+        if self.made_for.gpus and there.gpus == self.made_for.gpus:
+            self.grown = None
+            return False  # CPUs alone make no more encoders or engines, and come and go with an autoscaler
         if self.grown is None or (self.grown[0].cpus, self.grown[0].gpus) != (there.cpus, there.gpus):
             self.grown = there, now
         return now - self.grown[1] >= GROWN_FOR_S
@@ -87,7 +101,8 @@ class Watch(ExecutionCallback):
             for operator in executor._topology:
                 for pool in operator.get_autoscaling_actor_pools():
                     for actor in (*pool._running_actors, *pool._pending_actors.values()):
-                        ray.kill(actor)
+                        with suppress(RayError, ValueError):
+                            ray.kill(actor)
             raise
 
     @contextmanager

@@ -75,6 +75,7 @@ def _sounds(descriptor: int, alone: int, places: list[Any], max_seconds: float) 
             found.append([fault.reason, fault.detail[:MAX_DETAIL_CHARS]])
         if written >= ENOUGH_BYTES:
             break
+    os.ftruncate(alone, 0)  # it may have held 2 GiB
     return found
 
 

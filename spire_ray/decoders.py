@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from spire_ray import decoder
+from spire_ray import audio, decoder
 from spire_ray.errors import MachineFault, RowFault
 from spire_ray.tables import REASONS
 
@@ -70,7 +70,11 @@ class Decoders:
             try:
                 with self._child() as child:
                     child.ask(file, there, max_seconds)
-                    return child.answer(np.int16, len(there))[0]
+                    sounds = child.answer(np.int16, len(there))[0]
+                    if all(_possible(sound, max_seconds) for sound in sounds):
+                        return sounds
+                    child.end()
+                    raise RowFault("decoder_crash", "the decoder gave a sound of no possible length")
             except RowFault as death:
                 if len(places) == 1 and (death.reason != "decoder_crash" or attempts == 1):
                     return [death]
@@ -120,6 +124,13 @@ def _descriptor(data: bytes | BinaryIO, places: Sequence[Place]) -> Iterator[tup
         file.write(memoryview(data)[first : max(place.first + place.size for place in places)])
         file.flush()
         yield file.fileno(), [place._replace(first=place.first - first) for place in places]
+
+
+def _possible(sound: NDArray[np.int16] | RowFault, max_seconds: float) -> bool:
+    """Whether it can be what a decoder in its right mind gives: a file may have overwritten the child's memory."""
+    if isinstance(sound, RowFault):
+        return True
+    return audio.MIN_SAMPLES <= len(sound) <= (max_seconds + 1) * audio.SAMPLE_RATE
 
 
 def _fault(reason: str, detail: str) -> RowFault:

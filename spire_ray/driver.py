@@ -107,23 +107,38 @@ class Driver:
         `gpus_needed`: what one actor of the stage takes on a cluster with GPUs.
         """
         left = {shard.index: shard for shard in shards}
+        patience_s = max(MIN_PATIENCE_S, patience_s)
+        if ray.is_initialized():
+            self._look_again()
+        ended = time.monotonic()
         with self._stage(progress, patience_s) as count:
             while left:
-                watch = Watch(self.cluster, gpus_needed)
+                watch = Watch(self.cluster, gpus_needed, self.stop.requested.is_set)
                 try:
                     with watch.on():
                         dataset = dataset_of(list(left.values()))
                     for row in dataset.iter_rows():
                         summary = Summary(**row)
-                        watch.committed()
+                        ended = time.monotonic()
+                        watch.committed(summary.busy_s)
                         if left.pop(summary.shard, None):
                             count(summary)
                 except (ClusterChanged, RayError):
                     if watch.changed is None:
                         raise
+                    if self.stop.requested.is_set():
+                        break
+                    if time.monotonic() - ended > patience_s:
+                        raise MachineFault(f"no shard has ended for {patience_s / 60:.0f} minutes") from None
                     self._settle_on(watch.changed, len(left))
                 else:
                     break  # those that are left were not begun: it was told to stop
+
+    def _look_again(self) -> None:
+        """Nodes may have come or gone since the last stage began. One that had GPUs waits for them."""
+        there = resources.of_this_cluster()
+        if there.cpus >= 1 and bool(there.gpus) == bool(self.cluster.gpus):
+            self.cluster = there
 
     def _settle_on(self, cluster: Cluster, left: int) -> None:
         was, self.cluster = self.cluster, cluster

@@ -34,11 +34,11 @@ class RowGroup:
 
     @property
     def memory(self) -> int:
-        """About how many bytes it holds in memory while it is read: a few of its values, twice, and a buffer."""
+        """About how many bytes it holds in memory while it is read: a few of its values, three times, and a buffer."""
         group = self.metadata.row_group(self.group)
         chunks = [group.column(index) for index in range(group.num_columns)]
         size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == self.column)
-        return _BUFFER + 2 * int(size * min(1.0, _BATCH_ROWS / max(1, group.num_rows)))
+        return _BUFFER + 3 * int(size * min(1.0, _BATCH_ROWS / max(1, group.num_rows)))
 
     def values(self, done: Container[int]) -> Iterator[list[tuple[Piece, pa.Buffer | None]]]:
         """The audio bytes of each piece whose row is not in `done`, a few at a time; None where the row has none.

@@ -32,10 +32,13 @@ def records(fs: AbstractFileSystem, path: str, subset: str | None = None) -> Ite
     has no reference. UserError when the file ends early.
     """
     for at, audio in enumerate(_audios(fs, path)):
-        for segment in audio.get("segments") or []:
-            subsets = [str(one).strip("{}") for one in segment.get("subsets") or []]
-            if subset is None or subset in subsets:
-                yield Record(f"{audio.get('aid', f'audio {at}')}", _values(audio, segment, subsets))
+        try:
+            for segment in audio.get("segments") or []:
+                subsets = [str(one).strip("{}") for one in segment.get("subsets") or []]
+                if subset is None or subset in subsets:
+                    yield Record(f"{audio.get('aid', f'audio {at}')}", _values(audio, segment, subsets))
+        except (AttributeError, TypeError) as fault:
+            yield Record(f"audio {at}", {}, f"not as GigaSpeech writes it: {fault}")
 
 
 def _values(audio: Mapping[str, Any], segment: Mapping[str, Any], subsets: list[str]) -> dict[str, Any]:
@@ -69,7 +72,8 @@ def _audios(fs: AbstractFileSystem, path: str) -> Iterator[Mapping[str, Any]]:
             text = text[at:] + decode(block)
             at = 0
             if len(text) > MAX_BYTES:
-                raise UserError(f"{path} has an audio of over {MAX_BYTES >> 20} MiB: take it out, or give it segments")
+                what = "an audio of" if inside else "no audio in"
+                raise UserError(f"{path} has {what} over {MAX_BYTES >> 20} MiB: take it out, or give it segments")
             if not inside:
                 start = _START.search(text)
                 if start is None:
@@ -83,5 +87,7 @@ def _audios(fs: AbstractFileSystem, path: str) -> Iterator[Mapping[str, Any]]:
                     audio, at = scan(text, at)
                 except json.JSONDecodeError:
                     break  # the object goes on in the next block
+                except RecursionError:
+                    raise UserError(f"{path} is nested too deeply") from None
                 yield audio
     raise UserError(f"{path} ends early or is no JSON: {text[at : at + 40]!r}")

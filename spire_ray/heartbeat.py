@@ -65,11 +65,12 @@ class Heartbeat:
             self._put(_state(error))
 
     def _beat(self) -> None:
-        self._wake.wait(INTERVAL_S)
-        while not self._ended:
-            self._wake.clear()
-            self._put("running")
+        while True:
             self._wake.wait(INTERVAL_S)
+            self._wake.clear()
+            if self._ended:
+                return
+            self._put("running")
 
     def _put(self, state: str) -> None:
         told = {**self.driver, "state": state, "at": time.time(), "doing": self._doing, "stages": self._stages}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fsspec.spec import AbstractFileSystem
 
 from spire_ray.errors import UserError
-from spire_ray.manifest import Record, text_lines
+from spire_ray.manifest import Record, opened, text_lines
 
 MARK = "wav.scp"  # the file that makes a folder a Kaldi data directory
 _ARCHIVE = re.compile(r".*\.ark:\d+")
@@ -71,7 +71,7 @@ def _values(fs: AbstractFileSystem, folder: str, file: str) -> dict[str, str]:
 
 def _lines(fs: AbstractFileSystem, folder: str, file: str) -> Iterator[tuple[str, str, str]]:
     """Each line's place, id and value; what is no UTF-8 is a UserError, as an id could not be told from its value."""
-    with fs.open(f"{folder}/{file}", "rb") as stream:
+    with opened(fs, f"{folder}/{file}") as stream:
         for record in text_lines(stream):
             where = f"{file} {record.where}"
             if record.problem:

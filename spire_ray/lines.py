@@ -5,14 +5,15 @@ import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
-MAX_BYTES = (
-    16 << 20
-)  # of a line; a cut of hours with its words aligned has 6 MB, and JSON takes 21 times as much parsed
+from spire_ray.errors import UserError
+
+# Of a line: a cut of hours with its words aligned has 6 MB, and JSON takes 21 times as much parsed.
+MAX_BYTES = 16 << 20
 _BLOCK = 1 << 20
 csv.field_size_limit(MAX_BYTES)
 
 
-class LongLineError(Exception):
+class LongLineError(UserError):
     """A line longer than MAX_BYTES: its number, and what to do."""
 
     def __init__(self, line: int) -> None:
@@ -24,6 +25,8 @@ def lines(file: BinaryIO) -> Iterator[bytes]:
     rest, done = b"", 0
     while block := file.read(_BLOCK):
         *whole, rest = (rest + block).split(b"\n")
+        if whole and len(whole[0]) > MAX_BYTES:  # the others are within a block
+            raise LongLineError(done + 1)
         yield from whole
         done += len(whole)
         if len(rest) > MAX_BYTES:

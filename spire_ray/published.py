@@ -131,7 +131,7 @@ def multilingual_librispeech(fs: AbstractFileSystem, folder: str) -> Iterator[Re
     """
     seconds = _mls_seconds(fs, f"{folder}/segments.txt")
     extension = ""
-    with fs.open(f"{folder}/{TRANSCRIPTS}", "rb") as stream:
+    with opened(fs, f"{folder}/{TRANSCRIPTS}") as stream:
         for record in text_lines(stream):
             name, tab, said = record.values.get("text", "").partition("\t")
             fields = name.split("_")
@@ -148,7 +148,7 @@ def multilingual_librispeech(fs: AbstractFileSystem, folder: str) -> Iterator[Re
 def _mls_seconds(fs: AbstractFileSystem, path: str) -> Iterator[dict[str, float]]:
     if not fs.exists(path):
         return
-    with fs.open(path, "rb") as stream:
+    with opened(fs, path) as stream:
         for record in text_lines(stream):
             fields = record.values.get("text", "").split()
             try:

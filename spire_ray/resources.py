@@ -169,17 +169,16 @@ def sharing(encoders: Pool) -> Pool:
 
 
 def cutter_pool(cluster: Cluster) -> Pool:
-    """One to a CPU: it decodes and listens on one thread. They reserve less, which leaves room for the commits."""
+    """One to a CPU: it decodes and listens on one thread."""
     return Pool(max(1, int(cluster.cpus)), num_cpus=0.75, num_gpus=0)
 
 
 def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
-    """Readers enough for the encoders, within the CPUs those and the commits leave."""
+    """Readers enough for the encoders, within the CPUs those leave."""
     if not encoders.num_gpus:
         return Pool(encoders.size, num_cpus=min(0.5, encoders.num_cpus / 2), num_gpus=0)
-    commits = commit_pool(encoders)
     feeding = encoders.size * encoders.num_gpus * GPU_ACTOR_CPUS
-    spare = cluster.cpus - feeding - commits.size * commits.num_cpus
+    spare = cluster.cpus - feeding
     if spare < 1:
         return Pool(1, num_cpus=0.25, num_gpus=0)
     return Pool(min(READERS_PER_GPU * encoders.size, int(spare)), num_cpus=1, num_gpus=0)

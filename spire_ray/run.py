@@ -196,7 +196,10 @@ def _resolve(driver: Driver, store: Store, checkpoint: str, need: Collection[Par
     if text:  # a run that goes on: its input was found good, and fetching may take minutes on a new machine
         driver.doing(f"looking for {checkpoint}")
     began_with = text and text["settings"]["checkpoint"] == checkpoint in NAMED
-    return resolve(checkpoint, need=need, revision=text["settings"]["revision"] if text and began_with else None)
+    found = resolve(checkpoint, need=need, revision=text["settings"]["revision"] if text and began_with else None)
+    if text:
+        driver.doing("starting")
+    return found
 
 
 def _encode(driver: Driver, store: Store, plan: Plan, encoding: Encoding, on: DriverOptions) -> None:

@@ -11,7 +11,12 @@ WORTH_SAYING_H = 1.0
 
 
 def slowness(audio_s: float, cpus: float, encoder: str, layer: int) -> str | None:
-    """The line for `audio_s` seconds of audio and the encoder in the folder `encoder`; None for under an hour."""
+    """The line for `audio_s` seconds of audio and the encoder in the folder `encoder`.
+
+    None for under an hour, or where no CPU is up yet.
+    """
+    if cpus < 1:
+        return None
     work = layer * read_config(Path(encoder), layer).hidden_size ** 2
     rtfx = RTFX_OF_A_CPU * cpus * WORK / work
     hours = audio_s / 3600 / rtfx

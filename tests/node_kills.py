@@ -99,8 +99,8 @@ class Campaign:
         if kind == "driver":
             driver.kill()
         elif kind == "node":
-            node = self.chance.choice(sorted(self.cluster.worker_nodes, key=lambda one: str(one.unique_id)))
-            self.cluster.remove_node(node, allow_graceful=False)
+            lost = self.chance.choice(sorted(self.cluster.worker_nodes, key=lambda one: str(one.unique_id)))
+            self.cluster.remove_node(lost, allow_graceful=False)
             time.sleep(2)
             self.cluster.add_node(**node(2))
         elif found := actors(ACTORS[kind]):

@@ -89,3 +89,31 @@ def test_with_no_cpu_left_there_is_only_waiting() -> None:
     ward = Ward(4)
     ward.has(0)
     assert ward.ended_within(2_000) is None
+
+
+def test_cpus_alone_are_no_reason_to_load_models_on_gpus_again() -> None:
+    ward = Ward(16, 4)
+    ward.has(48, 4)
+    assert ward.ended_within(2_000, a_shard_every=10) is None
+
+
+def test_shards_that_end_together_do_not_make_the_next_look_late() -> None:
+    ward = Ward(5)
+    for _ in range(4):
+        ward.watch.committed(busy_s=150)
+    ward.has(3)
+    assert ward.ended_within(280) is None
+    assert ward.ended_within(60) is not None
+
+
+def test_a_run_that_was_told_to_stop_lets_its_shards_commit() -> None:
+    ward = Ward(5)
+    ward.watch.stopped = lambda: True
+    ward.has(9)
+    assert ward.ended_within(2_000) is None
+
+
+def test_gpus_of_nodes_that_are_too_small_for_an_engine_do_not_count() -> None:
+    ward = Ward(16, 8, gpus_needed=4)
+    ward.there = Cluster(16, 4, 2, gpus_of_nodes=(2, 2))
+    assert ward.ended_within(2_000) is None

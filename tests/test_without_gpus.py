@@ -30,3 +30,7 @@ def test_the_line_is_the_measured_speed_of_the_cpus(tmp_path: Path) -> None:
 
 def test_nothing_is_said_of_what_is_done_within_the_hour(tmp_path: Path) -> None:
     assert slowness(3600, 2, folder(tmp_path / "base"), 9) is None
+
+
+def test_a_cluster_whose_nodes_are_still_to_come_says_nothing(tmp_path: Path) -> None:
+    assert slowness(1e9, 0, str(tmp_path), 22) is None
