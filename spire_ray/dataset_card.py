@@ -18,7 +18,8 @@ def card(dataset: dict[str, Any]) -> str:
     for split in (name for name, counted in counts.items() if counted["examples"] or name == "train"):
         lines += [f"  - split: {split}", f"    path: {split}/*.parquet"]
     lines += ["- config_name: dropped", "  data_files:", "  - split: train", "    path: dropped/*.parquet"]
-    if not any(row["lost"] for row in dataset["funnel"]):
+    # Lines of text are in no funnel, whose rows are pairs.
+    if not any(row["lost"] for row in dataset["funnel"]) and not (dataset["text"] or {}).get("too_long"):
         lines = lines[:-4]
     lines += ["---", "", "# A training set of speech units", "", _FORMATS[settings["recipe"]["format"]], ""]
     lines += ["| split | task | examples | tokens |", "|---|---|---:|---:|"]
@@ -28,6 +29,8 @@ def card(dataset: dict[str, Any]) -> str:
     lines += ["", "## What was kept", "", markdown(dataset["funnel"])]
     lines += ["A loss is counted under the first reason that applies, in this order. `dropped/` has every pair that is"]
     lines += ["lost with its reason; the values that were measured are columns there and beside the examples.", ""]
+    if unmeasured := without_scores(settings):
+        lines += [unmeasured, ""]
     lines += ["## How it was made", ""]
     lines += [
         f"- {name}: `{value}`" for name, value in sorted(settings["recipe"].items()) if value not in (None, [], {})
@@ -35,6 +38,14 @@ def card(dataset: dict[str, Any]) -> str:
     lines += [f"- {name}: `{value}`" for name, value in sorted(settings.items()) if name != "recipe" and value]
     lines += ["", f"Written by spire_ray {__version__}. `work/` is what it was made from, and not needed any more.", ""]
     return "\n".join(lines)
+
+
+def without_scores(settings: dict[str, Any]) -> str | None:
+    """What is to be said of a preset's bound on `qe` where no scorer gives it: that it loses nothing."""
+    bounds = [bound for bound in settings["recipe"]["bounds"] if bound.startswith("qe")]
+    if not bounds or settings["scorer"]:
+        return None
+    return f"{' and '.join(bounds)} lost nothing: without --scorer no translation has a score."
 
 
 def _tokens(count: int | None) -> str:

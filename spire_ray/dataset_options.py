@@ -106,8 +106,6 @@ def asked(options: argparse.Namespace) -> "Build":
 
     if options.checkpoint and options.tokenizer:
         raise UserError("--checkpoint brings its own tokenizer: leave out one of them")
-    if options.max_tokens is not None and not (options.checkpoint or options.tokenizer):
-        raise UserError("--max-tokens counts by a tokenizer: name it by --checkpoint or --tokenizer")
     if options.tokenizer and not Path(options.tokenizer).is_dir():
         raise UserError(f"--tokenizer {options.tokenizer} is not a folder")
     if unknown := sorted(set(options.allow_flags) - set(FLAGS)):
@@ -115,6 +113,8 @@ def asked(options: argparse.Namespace) -> "Build":
     bounds = [filters.parse(text) for text in options.keep]
     if options.max_tokens is not None:
         bounds.append(filters.Bound("tokens", "<=", options.max_tokens))
+    if any(bound.name == "tokens" for bound in bounds) and not (options.checkpoint or options.tokenizer):
+        raise UserError("tokens are counted by a tokenizer: name it by --checkpoint or --tokenizer")
     pretraining = options.format == "pretraining"
     recipe = Recipe(
         format=options.format,

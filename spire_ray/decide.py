@@ -3,6 +3,7 @@
 One column of all pairs is in memory at a time, 8 bytes a pair, beside three of 1 to 2 bytes; no row and no text is.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from spire_ray import dedupe, draw, outputs, split
 from spire_ray.dataset_tables import DECIDED, DECIDED_SCHEMA, MEASURED, put
+from spire_ray.errors import one_line
 from spire_ray.filters import REASONS
 from spire_ray.recipe import Recipe
 from spire_ray.store import Store
@@ -106,6 +108,8 @@ def _duplicates(columns: Columns, recipe: Recipe, reasons: draw.Codes) -> None:
 def _drawn(columns: Columns, recipe: Recipe, reasons: draw.Codes) -> None:
     if recipe.weights:
         corpora, names = columns.codes("corpus")
+        for name in sorted(recipe.weights.keys() - set(names)):
+            print(f"spire-ray: --weights {one_line(name)}: no utterance is of such a corpus", file=sys.stderr)
         outside = draw.outside_weights(columns.keys("utterance")[0], corpora, names, recipe.weights, recipe.seed)
         reasons[outside & (reasons == KEPT)] = _CODES["weight"]
     if recipe.per_language is not None:

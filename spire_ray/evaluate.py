@@ -147,9 +147,14 @@ class Task:
             return
         scores = self.scores(counts)
         # Whole sentences by chrF: BLEU is of four words in a row, which many sentences have none of.
-        bad = scores["WER"] if self.name == "transcripts" else -(scores["chrF"] or 0.0)
+        if self.name != "transcripts":
+            bad = -(scores["chrF"] or 0.0)
+        elif (rate := scores["WER"]) is not None:
+            bad = rate
+        else:  # a reference without a word, such as [noise]: bad is whatever was heard there
+            bad = float("inf") if counts[0] else 0.0
         entry = (
-            float("inf") if bad is None else bad,
+            bad,
             float(len(reference)),
             utterance_id,
             Worst(utterance_id, scores, reference, text),
@@ -180,8 +185,10 @@ def evaluate(store: Store, normalizer: Normalizer = "whisper", comet: str | None
         raise UserError(f"{store.url} has no transcripts and no translations: run speech-to-text or generate first")
     joined, settings = Joined(store), text["settings"]
     assert joined.plan  # or a UserError, before a model is loaded
+    if comet and not settings["languages"]:
+        raise UserError(f"--comet measures translations, and {store.url} has none: leave it out")
     with ExitStack() as stack:
-        process = stack.enter_context(CometProcess(comet)) if comet and settings["languages"] else None
+        process = stack.enter_context(CometProcess(comet)) if comet else None
         tasks, remarks = _tasks(settings, normalizer, process, worst)
         for shard in range(joined.plan.shards):
             rows = joined.shard(shard)

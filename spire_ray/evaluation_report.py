@@ -11,6 +11,7 @@ from rich.table import Table
 
 from spire_ray.errors import one_line
 from spire_ray.evaluate import ALL, Evaluation, Part, Score, Task
+from spire_ray.export_target import new_file
 from spire_ray.intervals import RESAMPLES, SEED
 
 SHOWN_CHARS = 200
@@ -76,14 +77,13 @@ def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def write(evaluation: Evaluation, json_file: Path | None, markdown_file: Path | None) -> None:
-    """Both files, where they are asked for; each new."""
+    """Both files, where they are asked for; each new, whole or not there. UserError for one that exists."""
     if json_file:
-        with json_file.open("x", encoding="utf-8") as file:
-            json.dump(as_json(evaluation), file, indent=2, ensure_ascii=False)
-            file.write("\n")
+        with new_file(str(json_file), {}) as file:
+            file.write_text(json.dumps(as_json(evaluation), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if markdown_file:
-        with markdown_file.open("x", encoding="utf-8") as file:
-            file.write(as_markdown(evaluation))
+        with new_file(str(markdown_file), {}) as file:
+            file.write_text(as_markdown(evaluation), encoding="utf-8")
 
 
 def _tables(evaluation: Evaluation) -> list[list[Task]]:

@@ -77,18 +77,32 @@ class Examples:
         self.taken -= 1
         self.leave_out(reason)
 
+    def check_any(self) -> None:
+        """Before TARGET appears: an empty one would be refused by its readers, and hide why. UserError."""
+        if not self.taken:
+            raise UserError(f"no utterance of {self.joined.text_run.url} can be exported{self.told_left_out()}")
+
+    def told_left_out(self) -> str:
+        """How many are left out for which reasons, to end a line; empty when none is."""
+        told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
+        return f"; left out: {told}" if told else ""
+
     def _text(self, row: dict[str, Any]) -> tuple[str | None, str]:
         """The text of an utterance, or why it has none."""
         if row["error"]:
             return None, reason_of(row["error"])
         if self.text == REFERENCE:
-            return row["reference"], "no reference"
+            return _said(row["reference"]), "no reference"
         heard = row["transcript"] or {}
         return heard.get("text"), reason_of(heard.get("error") or "no transcript yet")
 
     def _translations(self, row: dict[str, Any]) -> dict[str, str]:
         if self.text == REFERENCE:
-            there = {one["language"]: one["text"] for one in row["references"] or ()}
+            there = {one["language"]: _said(one["text"]) for one in row["references"] or ()}
         else:
             there = {one["target_language"]: one["text"] for one in row["translations"]}
-        return {language: there[language] for language in self.languages if there.get(language) is not None}
+        return {language: text for language in self.languages if (text := there.get(language)) is not None}
+
+
+def _said(text: str | None) -> str | None:
+    return text if text and text.strip() else None

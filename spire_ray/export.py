@@ -65,23 +65,11 @@ def export(text_run: Store, target: str, form: str, text: str | None, languages:
             raise UserError(f"{target}: readers of this format know it by its end, {' or '.join(suffixes)}")
         with new_file(target, text_run.storage_options) as file:
             write_file(examples, file)
-            _check_any(examples)
+            examples.check_any()
     else:
         with new_folder(target, text_run.storage_options) as (work, put):
             _FOLDERS[form](examples, work, put)
-            _check_any(examples)
-    return f"{examples.taken:,} utterances in {target}{_left_out(examples)}"
-
-
-def _check_any(examples: Examples) -> None:
-    """Before TARGET appears: an empty one would be refused by its readers, and hide why."""
-    if not examples.taken:
-        raise UserError(f"no utterance of {examples.joined.text_run.url} can be exported{_left_out(examples)}")
-
-
-def _left_out(examples: Examples) -> str:
-    told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(examples.left_out.items()))
-    return f"; left out: {told}" if told else ""
+    return f"{examples.taken:,} utterances in {target}{examples.told_left_out()}"
 
 
 def _write_joined(joined: Joined, file: Path) -> int:

@@ -147,6 +147,7 @@ def _head(languages: Sequence[str]) -> list[str]:
 
 
 def _put_card(examples: Examples, work: Path, put: Put, head: list[str]) -> None:
+    examples.check_any()  # in object storage the card is there at once
     joined = examples.joined
     about = [
         "# Speech with units, transcripts and translations",

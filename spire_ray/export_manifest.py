@@ -40,7 +40,11 @@ def write_lhotse(examples: Examples, file: Path) -> None:
     with file.open("xb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as stream:
         for _, found in examples.shards():
             for example, told in _with_headers(examples, found):
-                stream.write(_json(_cut(example, told)).encode())
+                cut = _cut(example, told)
+                if cut["duration"] > 0:
+                    stream.write(_json(cut).encode())
+                else:  # its file ends before it begins
+                    examples.drop("truncated")
 
 
 def _json(line: Line) -> str:

@@ -24,7 +24,7 @@ def new_file(target: str, storage_options: Mapping[str, Any]) -> Iterator[Path]:
         whole = Path(temporary) / "export"
         yield whole
         if folder is not None:
-            whole.rename(path)
+            _link(whole, path, target)
         else:
             patiently(target, lambda: fs.put_file(str(whole), path))
 
@@ -53,14 +53,28 @@ def new_folder(target: str, storage_options: Mapping[str, Any]) -> Iterator[tupl
 
         yield work, put
         if folder is not None:
+            if os.path.lexists(path):  # a rename would take the place of an empty folder
+                raise _exists(target)
             whole.rename(path)
+
+
+def _link(whole: Path, path: str, target: str) -> None:
+    # Not a rename, which would take the place of what has come there since the beginning.
+    try:
+        os.link(whole, path)
+    except FileExistsError:
+        raise _exists(target) from None
+
+
+def _exists(target: str) -> UserError:
+    return UserError(f"{target} exists: name a new one")
 
 
 def _new(target: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str, Path | None]:
     """The file system, the path, and the local folder that it will lie in; None in object storage."""
     fs, path = locate(target, storage_options)
     if fs.exists(path):
-        raise UserError(f"{target} exists: name a new one")
+        raise _exists(target)
     if not isinstance(fs, LocalFileSystem):
         return fs, path, None
     folder = Path(path).parent

@@ -56,7 +56,8 @@ class Bound:
         return value is None or _OPERATORS[self.comparison](float(value), self.limit)
 
     def __str__(self) -> str:
-        return f"{self.name}{self.comparison}{self.limit:g}"
+        # All its digits: it is frozen in settings.json, where another limit must look like another.
+        return f"{self.name}{self.comparison}{repr(float(self.limit)).removesuffix('.0')}"
 
 
 # NVIDIA's Granary: dataset_configs/multilingual/granary/config.yaml of NVIDIA/NeMo-speech-data-processor.

@@ -35,13 +35,17 @@ class Material:
 
     def token_counter(self) -> TokenCounter | None:
         """By the tokenizer, loaded in this process; None without one."""
-        if self.tokenizer is None:
-            return None
-        return TokenCounter(load_tokenizer(self.tokenizer), pretraining=self.recipe.format == "pretraining")
+        return token_counter(self.tokenizer, self.recipe)
 
 
-def load_tokenizer(given: Checkpoint | str) -> Any:
-    """The tokenizer of a checkpoint or a folder."""
+def token_counter(tokenizer: Checkpoint | str | None, recipe: Recipe) -> TokenCounter | None:
+    """Of the tokenizer of a checkpoint or a folder. UserError when it cannot write the recipe's examples."""
+    if tokenizer is None:
+        return None
+    return TokenCounter(_load_tokenizer(tokenizer), pretraining=recipe.format == "pretraining")
+
+
+def _load_tokenizer(given: Checkpoint | str) -> Any:
     from transformers import AutoTokenizer
 
     folder = given if isinstance(given, str) else on_this_machine(given).llm

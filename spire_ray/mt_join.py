@@ -14,10 +14,11 @@ from typing import Any
 from spire_ray import outputs
 from spire_ray.dataset_tables import JOINED_MT, MT_SCHEMA, put, there
 from spire_ray.dedupe import hash64
-from spire_ray.errors import UserError
+from spire_ray.errors import MachineFault, UserError
 from spire_ray.joined import Joined
 from spire_ray.locations import room_in
 from spire_ray.recipe import Recipe
+from spire_ray.records import load_json
 from spire_ray.store import Store
 
 _SCHEMA = """
@@ -35,7 +36,8 @@ def check_translations(run: Store) -> dict[str, Any]:
     attempts = outputs.committed(run, "translations")
     if not attempts:
         raise UserError(f"{run.url} has no translations: name the output folder of `spire-ray translate`")
-    return {"plan": plan.fingerprint, "parts": sorted(map(list, attempts.items()))}
+    text = load_json(run, "text.json") or {}
+    return {"plan": plan.fingerprint, "text": text.get("fingerprint"), "parts": sorted(map(list, attempts.items()))}
 
 
 def join_translations(joined: Joined, other: Store, dataset: Store, recipe: Recipe, fingerprint: str) -> None:
@@ -51,6 +53,9 @@ def join_translations(joined: Joined, other: Store, dataset: Store, recipe: Reci
             for shard in missing:
                 rows = list(_joined(base, joined, shard, recipe))
                 put(dataset, JOINED_MT, shard, rows, MT_SCHEMA, fingerprint)
+        except sqlite3.OperationalError as fault:  # a full disk is no OSError of SQLite's
+            place = tempfile.gettempdir()
+            raise MachineFault(f"{place}: {fault}: make room there, or name another folder by TMPDIR") from fault
         finally:
             base.close()
 

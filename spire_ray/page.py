@@ -20,6 +20,7 @@ from spire_ray.html import Markup, card, facts, joined, meter, section, table, t
 from spire_ray.tallies import FUNNEL, Row, Tally, texts_of
 
 TOP_UNITS = 10
+SHOWN_CHARS = 2_000  # of a text: a page of 200 samples stays under its 10 MB
 _STEPS = {
     "planned": "planned",
     "read": "audio read",
@@ -230,7 +231,9 @@ def _sample(sample: Sample) -> Markup:
         told.append((name, text["error"] or text["text"], text["flags"] or ()))
         told += [(f"reference {name}", one["text"], ()) for one in row["references"] or () if one["language"] == name]
     said = [
-        joined(tag("dt", name), tag("dd", text, *(tag("span", flag, class_="flag") for flag in flags), dir="auto"))
+        joined(
+            tag("dt", name), tag("dd", _cut(text), *(tag("span", flag, class_="flag") for flag in flags), dir="auto")
+        )
         for name, text, flags in told
         if text is not None
     ]
@@ -245,6 +248,10 @@ def _sample(sample: Sample) -> Markup:
     why = tag("p", sample.why, class_="fault") if sample.why else None
     title = tag("h3", row["utterance_id"], tag("span", seconds, class_="soft"))
     return tag("article", title, picture, player, why, tag("dl", *said, class_="said"), class_="card sample")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 1]}…"
 
 
 def _speed(report: Report) -> Markup | None:

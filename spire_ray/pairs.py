@@ -78,7 +78,12 @@ def pairs_of(
     wanted = [task for task in tasks if task in TRANSLATION]
     if wanted:
         found = dict(_translations(row, translations)) if isinstance(translations, str) else dict(translations)
-        made = [replace(pair, language=language, translation=text) for language, text in sorted(found.items())]
+        # One into the language spoken is no translation, and would pass for the transcript's pair.
+        made = [
+            replace(pair, language=language, translation=text)
+            for language, text in sorted(found.items())
+            if language != source
+        ]
         if not made and not pairs:
             made = [replace(pair, language=None)]
         pairs += made

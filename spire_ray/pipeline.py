@@ -39,6 +39,7 @@ from spire_ray.resources import (
     sharing,
 )
 from spire_ray.sampling import Keep, Sample, SampleFrames
+from spire_ray.scorers import NAMED
 from spire_ray.segment import Segmentation
 from spire_ray.settings import Encoding, Features, Generation
 from spire_ray.shards import ReadShard, StoreAt
@@ -153,7 +154,8 @@ def units_to_text(
 def tables_to_training_set(driver: Driver, shards: Sequence[Shard], stage: type[Any], material: Material) -> Dataset:
     """A pass over a run's tables: `stage` is MeasurePairs or WriteExamples, and commits. Rows as in pipeline 1."""
     pool = cutter_pool(driver.cluster)
-    if stage is MeasurePairs and material.recipe.scorer and driver.cluster.gpus:
+    scorer = material.recipe.scorer if stage is MeasurePairs else None
+    if scorer and (driver.cluster.gpus or scorer in NAMED):  # a named one's model has gigabytes: not one for each CPU
         pool = engine_pool(driver.cluster)
     settings = {"flag": driver.stop.flag, "material": material}
     return _stage(_source(shards), unless_stopped(stage), settings, pool)

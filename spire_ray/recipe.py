@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +47,10 @@ class Recipe:
             raise UserError("--text is for --format pretraining: conversations have no lines of text alone")
         if self.top_k and self.per_language is None:
             raise UserError(f"--top-k {self.top_k} says which are best: --per-language N says how many of them")
+        if self.per_language is not None and self.per_language < 1:
+            raise UserError(f"--per-language {self.per_language}: give 1 or more, or leave it out to keep all")
+        if not math.isfinite(self.text_ratio) or self.text_ratio < 0:
+            raise UserError(f"--text-ratio {self.text_ratio:g}: give lines of text to a line of speech, 0 or more")
         if not 0 <= self.dev < 1:
             raise UserError(f"--dev {self.dev:g} is no share: give 0 to 1, such as 0.01")
         if any(not 0 <= weight <= 1 for weight in self.weights.values()):

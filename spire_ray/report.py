@@ -32,7 +32,7 @@ def write_report(text_run: Store, file: str, samples: int, with_audio: bool) -> 
         records = {name: load_json(joined.units_run, f"{name}.json") for name in ("plan", "units")}
         records["text"] = load_json(text_run, "text.json")
         encoding = (records["units"] or {}).get("settings", {})
-        tally, draw, scores = Tally(encoding.get("clusters", 0)), Draw(samples), Scores()
+        tally, draw, scores = Tally(encoding.get("clusters", 0)), Draw(samples), Scores.of(records["text"])
         for shard in range(plan.shards):
             rows = joined.shard(shard)
             tally.add(rows)

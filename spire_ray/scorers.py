@@ -84,7 +84,7 @@ class _Child:
         try:
             # As text: with the file's path its folder would be searched for modules, and this one has a `stream`.
             self.process = subprocess.Popen(
-                [python, "-c", CHILD.read_text(), name, *identity_alone],
+                [python, "-I", "-c", CHILD.read_text(), name, *identity_alone],  # -I: nor the folder one is in
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -92,6 +92,8 @@ class _Child:
         except OSError as fault:
             raise UserError(f"--scorer-python {python} cannot be run: {fault.strerror}") from None
         told = self._read()
+        if identity_alone or "missing" in told:
+            self.process.communicate()  # it ends by itself
         if "missing" in told:
             raise UserError(
                 f"--scorer {name} needs the package {package}, which {python} does not have ({told['missing']}):"
@@ -102,14 +104,21 @@ class _Child:
     def __call__(self, sources: Sequence[str], hypotheses: Sequence[str], languages: Languages) -> Sequence[float]:
         assert self.process.stdin
         asked = {"sources": list(sources), "hypotheses": list(hypotheses), "languages": list(languages)}
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(asked) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
         return list(self._read()["scores"])
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise MachineFault(f"the scorer {self.name} ended with code {self.process.wait()}; what it said is above")
+            raise self._ended()
         found: dict[str, Any] = json.loads(line)
         return found
+
+    def _ended(self) -> MachineFault:
+        code = self.process.wait()
+        return MachineFault(f"the scorer {self.name} ended with code {code}; what it said is above")

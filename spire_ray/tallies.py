@@ -1,5 +1,6 @@
 """A run in numbers, counted shard by shard: what became of its utterances, and how lengths, rates and units fall."""
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,7 +94,7 @@ class Tally:
         if name == "transcript":
             if seconds:
                 self.characters.add(len(text["text"]) / seconds)
-            if text["avg_logprob"] is not None:
+            if text["avg_logprob"] is not None and math.isfinite(text["avg_logprob"]):
                 self.confidence.add(text["avg_logprob"])
 
 

@@ -4,6 +4,7 @@ Text corpora are read twice as a stream, so that memory holds 8 bytes a line: on
 for the lines themselves, which go to the shards in proportion to their lines of speech.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,7 @@ def mix(
 ) -> Mixed:
     """Put `work/text/part-NNNNN.parquet` (TEXT_SCHEMA) for each shard; `speech_lines`: those it has of speech."""
     asked = round(recipe.text_ratio * sum(speech_lines))
-    unusable: list[str] = []
+    unusable: Counter[str] = Counter()
     hashes = np.fromiter((key for key, _, _ in _lines(recipe, store, unusable)), np.uint64)
     chances = mixed(hashes, recipe.seed, "text")
     count = min(asked, len(chances))
@@ -54,7 +55,7 @@ def mix(
     done = there(store, TEXT)
     # Shard i gets the lines up to its share of all that are drawn.
     ends = np.rint(np.cumsum(speech_lines) / max(1, sum(speech_lines)) * count).astype(int).tolist()
-    drawn = _drawn(_lines(recipe, store, []), chances, limit)
+    drawn = _drawn(_lines(recipe, store, Counter()), chances, limit)
     taken = too_long = 0
     for shard, end in enumerate(ends):
         rows = [_row(*next(drawn), counter) for _ in range(end - taken)]
@@ -62,7 +63,7 @@ def mix(
         too_long += sum(not is_short(row, recipe) for row in rows)
         if shard not in done:
             put(store, TEXT, shard, rows, TEXT_SCHEMA, fingerprint)
-    return Mixed(len(hashes), len(unusable), asked, count, too_long)
+    return Mixed(len(hashes), unusable.total(), asked, count, too_long)
 
 
 def is_short(row: Mapping[str, Any], recipe: Recipe) -> bool:
@@ -80,13 +81,16 @@ def _row(name: str, text: str, counter: TokenCounter | None) -> dict[str, Any]:
     return {"utterance_id": name, "text": text, "tokens": counter.count(text) if counter else None}
 
 
-def _lines(recipe: Recipe, store: Store, unusable: list[str]) -> Iterator[tuple[int, str, str]]:
-    """Key, id and text of every line; the key is of place and text, so that equal lines have different ones."""
+def _lines(recipe: Recipe, store: Store, unusable: Counter[str]) -> Iterator[tuple[int, str, str]]:
+    """Key, id and text of every line; the key is of place and text, so that equal lines have different ones.
+
+    `unusable` counts the others, by file: billions of lines may be blank.
+    """
     for file in recipe.text:
         for number, text in enumerate(_texts(file, store.storage_options)):
             name = f"{file}#{number}"
             if text is None:
-                unusable.append(name)
+                unusable[file] += 1
             else:
                 yield hash64(name, text), name, text
 

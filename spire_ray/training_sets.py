@@ -21,7 +21,7 @@ from rich.console import Console
 
 from spire_ray import __version__, funnel, outputs, pipeline, scorers
 from spire_ray.checkpoints import Checkpoint
-from spire_ray.dataset_card import card
+from spire_ray.dataset_card import card, without_scores
 from spire_ray.dataset_tables import DECIDED, DEV, MEASURED, TRAIN, WRITTEN, there
 from spire_ray.decide import decide
 from spire_ray.driver import Driver
@@ -29,7 +29,7 @@ from spire_ray.errors import UserError
 from spire_ray.frozen import fingerprint, freeze
 from spire_ray.joined import Joined
 from spire_ray.locations import absolute, etag_of, locate
-from spire_ray.measure_stage import Material, MeasurePairs, load_tokenizer
+from spire_ray.measure_stage import Material, MeasurePairs, token_counter
 from spire_ray.mt_join import check_translations, join_translations
 from spire_ray.plan import Plan, Shard
 from spire_ray.progress import Progress
@@ -41,6 +41,7 @@ from spire_ray.text_mix import check_text, mix
 from spire_ray.write_stage import WriteExamples
 
 SHARDS_HERE = 8  # so many are done in this process; Ray takes some 10 s to start
+_NAMES = frozenset(("README.md", "funnel.png", "dataset.json", "train", "dev", "dropped", "work"))  # of what is put
 SLOWEST_PAIRS = 5.0  # a second: below, a stage is taken for dead
 
 
@@ -64,10 +65,14 @@ def build(asked: Build) -> dict[str, Any]:
     recipe = replace(asked.recipe, text=tuple(map(absolute, asked.recipe.text)))
     if recipe.from_run:
         recipe = replace(recipe, translations=absolute(recipe.translations))
-    if store.url == joined.text_run.url:
-        raise UserError(f"{store.url} is the run itself: give DATASET a folder of its own")
+    runs = {joined.text_run.url, joined.units_run.url}
+    if recipe.from_run:
+        runs.add(Store(recipe.translations, asked.storage_options).url)
+    if store.url in runs:
+        raise UserError(f"{store.url} is a run that is read: give DATASET a folder of its own")
     store.check_writable()
     settings = _settings(asked, joined, recipe)
+    _check_own(store)
     mark = freeze(store, "settings.json", settings, {"out": joined.text_run.url})
     if done := load_json(store, "dataset.json"):
         return done
@@ -90,6 +95,7 @@ def _settings(asked: Build, joined: Joined, recipe: Recipe) -> dict[str, Any]:
     parts = {table: sorted(map(list, outputs.committed(run, table).items())) for table, run in runs.items()}
     made = {name: load_json(run, f"{name}.json") for name, run in (("units", source), ("text", text))}
     check_text(recipe.text, asked.storage_options)
+    counter = token_counter(asked.tokenizer, recipe)  # or a UserError, while nothing is written
     return {
         "recipe": recipe.frozen(),
         "run": {
@@ -102,9 +108,18 @@ def _settings(asked: Build, joined: Joined, recipe: Recipe) -> dict[str, Any]:
         if recipe.from_run
         else None,
         "text": [_etag(file, asked.storage_options) for file in recipe.text],
-        "tokenizer": tokenizer_identity(load_tokenizer(asked.tokenizer)) if asked.tokenizer else None,
+        "tokenizer": tokenizer_identity(counter.tokenizer) if counter else None,
         "scorer": scorers.identity(recipe.scorer, asked.scorer_python) if recipe.scorer else None,
     }
+
+
+def _check_own(store: Store) -> None:
+    """UserError where DATASET has files of somebody else: nothing is put over them, and they would pass for its own."""
+    names = store.find("")
+    if "settings.json" not in names and (others := sorted(_NAMES.intersection(names))):
+        raise UserError(
+            f"{store.url} has a {others[0]} that is not of a training set: give DATASET a folder of its own"
+        )
 
 
 def _digest(told: Mapping[str, Any]) -> str:
@@ -181,6 +196,8 @@ def _counts(store: Store, plan: Plan) -> dict[str, Any]:
 def show(told: Mapping[str, Any], console: Console) -> None:
     """The funnel and what the splits have."""
     funnel.show(told["funnel"], console)
+    if unmeasured := without_scores(told["settings"]):
+        console.print(unmeasured, highlight=False, soft_wrap=True)
     share = told["settings"]["recipe"]["dev"]
     if share and not told["counts"][DEV]["examples"]:
         few = (

@@ -91,7 +91,8 @@ def make_run(folder: Path) -> Store:
         store, [from_rows(some, PLAN) for some in shards], {"corpus": "/data/<corpus>", "shard_minutes": 1}
     )
     units = {"clusters": CLUSTERS, "codebook": "c" * 64, "layer": 2, "max_seconds": 120.0, "plan": plan.fingerprint}
-    text = {"languages": ["de", "zh"], "transcripts": True, "method": "direct", "units": "u"}
+    model = {"checkpoint": "tiny", "source_language": "en", "beam": 1}
+    text = {"languages": ["de", "zh"], "transcripts": True, "method": "direct", "units": "u", **model}
     marks = {"units": freeze(store, "units.json", units), "text": freeze(store, "text.json", text)}
     index = {row["utterance_id"]: n for n, row in enumerate(rows)}
     for shard, some in enumerate(shards):

@@ -292,6 +292,26 @@ def test_the_worst_come_first_and_cannot_harm_terminal_or_page(
     assert "exists" in capsys.readouterr().err
 
 
+def test_where_nothing_was_said_and_nothing_heard_is_not_the_worst(tmp_path: Path) -> None:
+    texts = {"half": "one two", "silent": "(laughs)", "made up": "never said"}
+    rows = [{"utterance_id": name, "reference": "one two three" if name == "half" else "[noise]"} for name in texts]
+    out = finished_run(tmp_path / "out", [rows], {0: [made(*each) for each in texts.items()]}, {})
+    worst = task(evaluated(out, tmp_path), "transcripts", "en")["worst"]
+    assert [each["id"] for each in worst] == ["made up", "half", "silent"]
+
+
+def test_comet_without_translations_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = finished_run(tmp_path / "out", [[{"utterance_id": "a", "reference": "one"}]], {0: [made("a", "one")]}, {})
+    assert main(["evaluate", out, "--comet", sys.executable]) == 2
+    assert "--comet measures translations" in capsys.readouterr().err
+
+
+def test_a_file_is_written_whole_or_not_at_all(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "write_text", lambda file, text, **_: [file.write_bytes(b"half"), file.open("x")])
+    assert main(["evaluate", run, "--json", str(tmp_path / "a.json")]) != 0
+    assert list(tmp_path.iterdir()) == []
+
+
 COMET = """
 import types
 def download_model(name):

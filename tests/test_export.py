@@ -19,10 +19,13 @@ import webdataset
 from lhotse import CutSet
 from lhotse.qa import validate
 
+from datasets_bundle import make_run
 from in_process import run_in_process, small_checkpoint
 from sounds import pcm16, sound
 from spire_ray import export_audio
 from spire_ray.cli import main
+from spire_ray.errors import UserError
+from spire_ray.export_target import new_file, new_folder
 
 RATE = 16_000
 LANGUAGES = ("de", "fr")
@@ -288,7 +291,12 @@ def test_a_run_without_transcripts_or_whose_audio_lies_in_tar_files(
 
 
 def test_nothing_is_there_of_an_export_that_broke_off_or_had_nothing(
-    out: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    out: Path,
+    corpus: Path,
+    tmp_path: Path,
+    in_memory: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = sorted(tmp_path.iterdir())
     with monkeypatch.context() as patch:
@@ -296,5 +304,50 @@ def test_nothing_is_there_of_an_export_that_broke_off_or_had_nothing(
         assert export(out, tmp_path / "x", "--format", "huggingface") == 1
     assert sorted(tmp_path.iterdir()) == before
     with away(*corpus.glob("*.wav"), corpus / "b.flac"):
-        assert "no utterance of" in refused(capsys, out, tmp_path / "x", "--format", "webdataset")
+        for place in (tmp_path / "x", "memory://bucket/x"):
+            assert "no utterance of" in refused(capsys, out, place, "--format", "webdataset")
     assert sorted(tmp_path.iterdir()) == before
+    assert in_memory.find("/bucket") == []
+
+
+def test_what_came_there_meanwhile_stays(tmp_path: Path) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    mine = new_file(str(file), {})
+    mine.__enter__().write_text("mine")
+    file.write_text("theirs")
+    with pytest.raises(UserError, match="file exists"):
+        mine.__exit__(None, None, None)
+    parts = new_folder(str(folder), {})
+    parts.__enter__()
+    folder.mkdir()
+    with pytest.raises(UserError, match="folder exists"):
+        parts.__exit__(None, None, None)
+    assert file.read_text() == "theirs"
+    assert sorted(tmp_path.iterdir()) == [file, folder]
+    assert list(folder.iterdir()) == []
+
+
+def test_blank_references_are_none(tmp_path: Path) -> None:
+    references = {"de": "eins", "fr": "  "}
+    rows = [
+        {"id": "a", "reference": "one", "references": references},
+        {"id": "b", "reference": " ", "references": references},
+    ]
+    run = make_run(tmp_path / "run", [{**row, "units": [1], "duration_s": 1.0} for row in rows])
+    file = tmp_path / "m.jsonl"
+    assert export(run, file, "--format", "nemo", "--text", "reference", "--languages", "de", "fr") == 0
+    said = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(row["utterance_id"], row["target_lang"], row["text"]) for row in said] == [
+        ("a", "en", "one"),
+        ("a", "de", "eins"),
+    ]
+
+
+def test_a_cut_beyond_the_end_of_its_file_is_left_out(
+    out: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with away(corpus / "long.wav"):
+        soundfile.write(corpus / "long.wav", pcm16(2.0, 9), RATE)
+        assert export(out, tmp_path / "c.jsonl.gz", "--format", "lhotse") == 0
+    assert "left out: 1 truncated, 1 unreadable" in capsys.readouterr().err
+    assert "p2" not in [cut.id for cut in CutSet.from_file(tmp_path / "c.jsonl.gz")]

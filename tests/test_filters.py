@@ -2,7 +2,7 @@
 
 import math
 import random
-import sys
+import venv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from datasketch import MinHash, MinHashLSH
 
 from spire_ray import dedupe, filters, scorers, split
-from spire_ray.errors import UserError
+from spire_ray.errors import MachineFault, UserError
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,11 @@ def test_a_bound_is_read_and_held(text: str, value: float, holds: bool) -> None:
     bound = filters.parse(text)
     assert bound.holds({bound.name: value}) is holds
     assert bound.holds({bound.name: None})  # what could not be measured bounds nothing
+
+
+def test_a_bound_is_written_with_all_its_digits() -> None:
+    for text in ("wer<=0.3", "wer<=0.3000001", "words>1", "tokens<=1234567", "qe>=0.85"):
+        assert str(filters.parse(text)) == text
 
 
 @pytest.mark.parametrize("text", ["wer", "wer=0.3", "speed<3", "wer<=a", "wer<=1-2", ""])
@@ -131,15 +136,23 @@ def load_from_checkpoint(path):
 
 
 def test_a_named_scorer_runs_in_its_own_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "comet.py").write_text(FAKE_COMET)
-    (tmp_path / "torch.py").write_text("class cuda:\n    device_count = staticmethod(lambda: 0)\n")
-    (tmp_path / "unbabel_comet-2.2.7.dist-info").mkdir()
-    (tmp_path / "unbabel_comet-2.2.7.dist-info" / "METADATA").write_text("Name: unbabel-comet\nVersion: 2.2.7\n")
+    venv.create(tmp_path / "own", symlinks=True)
+    python = str(tmp_path / "own" / "bin" / "python")
+    packages = next((tmp_path / "own").glob("lib/python*/site-packages"))
+    (packages / "comet.py").write_text(FAKE_COMET)
+    (packages / "torch.py").write_text("class cuda:\n    device_count = staticmethod(lambda: 0)\n")
+    (packages / "unbabel_comet-2.2.7.dist-info").mkdir()
+    (packages / "unbabel_comet-2.2.7.dist-info" / "METADATA").write_text("Name: unbabel-comet\nVersion: 2.2.7\n")
+    (tmp_path / "json.py").write_text("raise SystemExit('not the folder that one is in')")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert scorers.identity("comet-kiwi") == "Unbabel/wmt22-cometkiwi-da unbabel-comet 2.2.7"
-    scorer = scorers.load("comet-kiwi", sys.executable)
+    assert scorers.identity("comet-kiwi", python) == "Unbabel/wmt22-cometkiwi-da unbabel-comet 2.2.7"
+    scorer = scorers.load("comet-kiwi", python)
     asked = [("four", "vier", ("en", "de")), ("eleven", "elf", ("en", "de"))]
     assert scorers.scored(scorer, asked) == [1.0, 2.0]
+    for _ in range(2):  # the one that kills it, and the next, whose pipe is broken
+        with pytest.raises(MachineFault, match="the scorer comet-kiwi ended with code 1"):
+            scorers.scored(scorer, [("four", "", ("en", "de"))])
 
 
 def few(sources: Sequence[str], hypotheses: Sequence[str], languages: Sequence[tuple[str, str]]) -> list[float]:

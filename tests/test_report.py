@@ -1,5 +1,7 @@
 """What a report is counted and drawn from, and what it refuses; the page itself is in test_report_browser.py."""
 
+import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,12 @@ import numpy as np
 import pytest
 import sacrebleu
 
+from datasets_bundle import make_run as make_rows
 from finished_run import make_run
 from spire_ray.cli import main
 from spire_ray.report_scores import Scores
 from spire_ray.samples import Draw
-from spire_ray.tallies import Histogram
+from spire_ray.tallies import Histogram, Tally
 
 SAMPLES = 20
 
@@ -39,17 +42,53 @@ def test_sums_over_shards_are_the_score_of_the_whole() -> None:
     def row(reference: str, text: str) -> dict[str, Any]:
         made = {"text": text, "error": None, "target_language": "de"}
         return {
+            "utterance_id": reference,
             "reference": None,
+            "text": None,
+            "corpus": None,
+            "duration_s": 1.0,
+            "error": None,
             "references": [{"language": "de", "text": reference}],
             "transcript": None,
             "translations": [made],
         }
 
-    scores = Scores()
+    scores = Scores.of({"settings": {"languages": ["de"]}})
     for pair in pairs:
         scores.add([row(*pair)])
     whole = sacrebleu.corpus_bleu([b for _, b in pairs], [[a for a, _ in pairs]]).score
     assert scores.figures() == [("de", "BLEU, 13a", f"{whole:.1f}", 9, 0)]
+
+
+def test_scores_are_those_of_evaluate(out: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scores.json"
+    assert main(["evaluate", str(out), "--json", str(file)]) == 0
+    assert main(["report", str(out), "--html", str(tmp_path / "page.html"), "--no-audio"]) == 0
+    page = (tmp_path / "page.html").read_text()
+    for task in json.loads(file.read_text())["tasks"]:
+        whole = next(part for part in task["parts"] if part["by"] == "all")
+        heard = task["task"] == "transcripts"
+        value = whole["scores"]["WER" if heard else "BLEU"]["score"]
+        cells = [f"{value:.1f}{' %' if heard else ''}", f"{whole['utterances']}", f"{sum(whole['missing'].values())}"]
+        assert re.search("".join(f"<td[^>]*>{re.escape(cell)}</td>\\s*" for cell in cells), page)
+
+
+def test_a_probability_that_is_none_is_not_counted() -> None:
+    tally = Tally(0)
+    text = {"text": "one", "error": None, "flags": []}
+    row = {"duration_s": 1.0, "error": None, "units": None, "translations": []}
+    for value in (-0.5, float("-inf"), float("nan"), None):
+        tally.add([row | {"transcript": text | {"avg_logprob": value}}])
+    assert (tally.confidence.count, tally.confidence.mean) == (1, -0.5)
+
+
+def test_a_long_text_is_cut(tmp_path: Path) -> None:
+    words = "".join(f"w{n} " for n in range(3000))
+    rows = [{"id": "a", "units": [1], "reference": words, "transcript": words}]
+    page = tmp_path / "page.html"
+    assert main(["report", str(make_rows(tmp_path / "run", rows)), "--html", str(page), "--no-audio"]) == 0
+    assert page.read_text().count(words[:1999] + "…") == 2
+    assert words[:2001] not in page.read_text()
 
 
 def test_who_is_drawn_depends_on_ids_alone() -> None:

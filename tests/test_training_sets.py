@@ -1,6 +1,7 @@
 """build-dataset on small runs made of rows: what is written, what is dropped and why, and what never leaks."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from bundle import make_tokenizer
 from datasets_bundle import make_run, text_row
-from spire_ray import training_sets
+from spire_ray import mt_join, training_sets
 from spire_ray.cli import main
 from spire_ray.store import Store
 
@@ -258,6 +259,93 @@ def test_translations_of_another_run_join_by_id_and_by_text(tmp_path: Path, run:
     build(run, tmp_path / "set", "--tasks", "st", "--translations", str(other), "--jsonl")
     answers = {row["utterance_id"]: row["conversations"][1]["value"] for row in rows_of(tmp_path / "set", "train")}
     assert answers == {"a": "Camminiamo lungo il fiume.", "b": "La casa è piccola."}
+
+
+def test_another_run_with_other_settings_is_another_set(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_run(tmp_path / "other", [{"id": "a", "text": "One.", "translations": {"it": "Uno."}}])
+    options = ["--tasks", "st", "--translations", str(other)]
+    build(run, tmp_path / "set", *options)
+    told = json.loads((other / "text.json").read_text())
+    (other / "text.json").write_text(json.dumps(told | {"fingerprint": "0" * 64}))
+    assert main(["build-dataset", str(run), str(tmp_path / "set"), *options]) == 2
+    assert "translations_run = " in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_by_its_folder(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [{"id": f"{n}", "text": "One. " * 99, "translations": {"it": f"Uno {n}. " * 99}} for n in range(99)]
+    other = make_run(tmp_path / "other", made)
+    monkeypatch.setattr(mt_join, "_SCHEMA", f"PRAGMA max_page_count = 4;{mt_join._SCHEMA}")
+    assert main(["build-dataset", str(run), str(tmp_path / "set"), "--tasks", "st", "--translations", str(other)]) == 1
+    said = capsys.readouterr().err
+    assert f"{tempfile.gettempdir()}: database or disk is full" in said
+    assert "TMPDIR" in said
+
+
+def test_a_translation_into_the_language_spoken_is_no_example(tmp_path: Path) -> None:
+    row = ROWS[0] | {"references": {"en": "We stroll along the river.", "de": "Wir gehen am Fluss entlang."}}
+    build(make_run(tmp_path / "run", [row]), tmp_path / "set", "--dedupe")
+    made = [(row["task"], row["conversations"][1]["value"]) for row in rows_of(tmp_path / "set", "train")]
+    assert sorted(made) == [("asr", "We walk along the river."), ("st", "Wir gehen am Fluss entlang.")]
+
+
+def test_what_is_refused_leaves_nothing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path / "base")
+    text = tmp_path / "text.txt"
+    text.write_text("eins\n")
+    mixed = ["--format", "pretraining", "--text", str(text), "--text-ratio"]
+    for options, says in (
+        (["--per-language", "0"], "--per-language 0"),
+        ([*mixed, "nan"], "--text-ratio nan"),
+        ([*mixed, "inf"], "--text-ratio inf"),
+        ([*mixed, "-1"], "--text-ratio -1"),
+        (["--keep", "tokens<=9"], "--tokenizer"),
+        (["--max-tokens", "9"], "--tokenizer"),
+        (["--tokenizer", str(tmp_path / "base")], "no chat template"),
+    ):
+        assert main(["build-dataset", str(run), str(tmp_path / "set"), *options]) == 2
+        assert says in capsys.readouterr().err
+        assert not (tmp_path / "set").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_run(tmp_path / "made", [{"id": "a", "text": "One.", "translations": {"it": "Uno."}}])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    before = contents(tmp_path)
+    for place, says in ((run, "is a run"), (made, "is a run"), (tmp_path / "mine", "has a README.md")):
+        options = ["--tasks", "st", "--translations", str(made)]
+        assert main(["build-dataset", str(run), str(place), *options]) == 2
+        assert says in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_what_had_no_effect_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build(run, tmp_path / "set", "--preset", "spire", "--weights", "raed=0.5", "read=1")
+    printed = capsys.readouterr()
+    assert "qe>=0.85 lost nothing" in printed.out
+    assert "qe>=0.85 lost nothing" in (tmp_path / "set" / "README.md").read_text()
+    assert "--weights raed: no utterance is of such a corpus" in printed.err
+    assert "--weights read:" not in printed.err
+
+
+def test_lines_of_text_alone_that_were_dropped_can_be_read(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "text.txt").write_text("word " * 300 + "\n")
+    options = ["--format", "pretraining", "--text", str(tmp_path / "text.txt"), "--max-tokens", "200"]
+    run = make_run(tmp_path / "run", ROWS[:1])
+    told = build(run, tmp_path / "set", *options, "--tokenizer", str(tmp_path / "tokenizer"))
+    assert told["text"]["too_long"] == 1
+    found = load_dataset(str(tmp_path / "set"), "dropped", cache_dir=str(tmp_path / "cache"))
+    assert [row["reason"] for row in found["train"]] == ["tokens"]
 
 
 def test_text_is_mixed_in_by_ratio_without_repeating(run: Path, tmp_path: Path) -> None:
