@@ -53,6 +53,10 @@ class Watch(ExecutionCallback):
         self.longest_wait_s: float | None = None
         self.grown: tuple[Cluster, float] | None = None  # and since when
 
+    def __reduce__(self) -> "tuple[type[Watch], tuple[Cluster, int]]":
+        """Ray Data sends its settings, and this with them, to its actors, where it watches nothing."""
+        return Watch, (self.made_for, self.gpus_needed)
+
     def committed(self, busy_s: float = 0.0) -> None:
         """A shard has ended, which was under work for `busy_s`: several that end together say little of the next."""
         now = self.clock()

@@ -181,7 +181,8 @@ def _rows() -> Iterable[Case]:
     yield Case("bytes that are no UTF-8", lines(b'{"audio": "\xff\xfe.wav"}', {"id": "good", **GOOD}), [bad, None])
     yield Case("an id of 10,000 characters", lines({"id": "x" * 10_000, **GOOD}, {"id": "good", **GOOD}), [bad, None])
     yield Case("a line feed in an id", lines({"id": "a\nb", **GOOD}, {"id": "good", **GOOD}), [bad, None])
-    yield Case("a line of 20 MB", lines({"id": "x", "text": "x" * 20_000_000, **GOOD}), [None])
+    yield Case("a line of 15 MB", lines({"id": "x", "text": "x" * 15_000_000, **GOOD}), [None])
+    yield Case("a line of 20 MB", lines({"id": "x", "text": "x" * 20_000_000, **GOOD}), REFUSED)
     yield Case("a key that comes twice", lines(b'{"id": "x", "audio": "nowhere.wav", "audio": "good.wav"}'), [None])
     yield Case(
         "CSV with more cells than columns", content("m.csv", b"id,audio\nbad,good.wav,x\ngood,good.wav\n"), [bad, None]
