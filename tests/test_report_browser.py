@@ -2,7 +2,6 @@
 
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import sacrebleu
 import soundfile
 from playwright.sync_api import Browser, Page
+from whisper_normalizer.english import EnglishTextNormalizer
 
 from browser import browser
 from finished_run import CLIPS, CLUSTERS, HOSTILE, make_run
@@ -210,18 +210,13 @@ def test_histograms(page: Page, out: Path) -> None:
                 assert count == sum(low - 1e-6 <= value < high - 1e-6 for value in values)
 
 
-def plain(text: str) -> str:
-    """In lower case, without punctuation, a space between words."""
-    kept = (one for one in text.lower() if not unicodedata.category(one).startswith("P"))
-    return " ".join("".join(kept).split())
-
-
 def test_scores(page: Page, out: Path) -> None:
     said = query(
         out,
         "SELECT p.reference, coalesce(t.text, '') FROM {plan} p JOIN {transcripts} t USING (utterance_id) "
         "WHERE p.reference IS NOT NULL",
     )
+    plain = EnglishTextNormalizer()  # another package's own class, with Whisper's rules
     pairs = [(plain(reference), plain(text)) for reference, text in said]
     shown = {row[0]: row for row in rows_under(page, "Against the references")}
     rate = jiwer.wer(*(list(side) for side in zip(*((one, other) for one, other in pairs if one), strict=True)))
