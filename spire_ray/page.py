@@ -20,7 +20,7 @@ from spire_ray.html import Markup, card, facts, joined, meter, section, table, t
 from spire_ray.tallies import FUNNEL, Row, Tally, texts_of
 
 TOP_UNITS = 10
-SHOWN_CHARS = 2_000  # of a text: a page of 200 samples stays under its 10 MB
+SHOWN_CHARS = 2_000  # of a text: a line of a text corpus may have megabytes
 _STEPS = {
     "planned": "planned",
     "read": "audio read",
