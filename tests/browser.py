@@ -38,9 +38,10 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while playwright is open its loop runs in this thread, and asyncio.run() of a later file fails.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests, each of which opens a context of its own."""
+    """One browser for the tests of a file, each of which opens a context of its own."""
     path = chromium()
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
