@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import soundfile
 
 from spire_ray import outputs
@@ -135,3 +136,11 @@ def driver(number: int) -> Row:
         "hardware": hardware,
         "stages": {"units": stage, "text": {**stage, "work_seconds": 8.0}},
     }
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run, for the tests of a file."""
+    folder = tmp_path_factory.mktemp("run") / "out"
+    make_run(folder)
+    return folder

@@ -1,8 +1,6 @@
 """`evaluate` against the command lines of jiwer and sacrebleu, on texts that the package's clips bring."""
 
 import json
-import os
-import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,83 +13,13 @@ import sentencepiece
 from sacrebleu.tokenizers import tokenizer_spm
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
-from evaluated_run import finished_run, made
+from evaluated_run import Said, evaluated, finished_run, made, part, run, said, task
 from spire_ray import scores
-from spire_ray.checkpoints import TINY_FOLDER
 from spire_ray.cli import main
 
-LANGUAGES = ("de", "ko", "zh")
+__all__ = ["run", "said"]  # fixtures
+
 BIN = Path(sys.executable).parent
-
-
-def worsened(text: str, seed: str) -> str:
-    """A text with about a fifth of its characters' neighbours swapped or words left out; never empty."""
-    rng = random.Random(seed)
-    pieces = text.split() if " " in text else list(text)
-    kept = [piece for piece in pieces if rng.random() > 0.2] or pieces
-    if rng.random() < 0.3:
-        kept[rng.randrange(len(kept))] = "etwas"
-    return (" " if " " in text else "").join(kept)
-
-
-class Said:
-    """Utterances with references in four languages, and what a model made of them."""
-
-    def __init__(self) -> None:
-        lines = (TINY_FOLDER / "clips" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-        self.rows = [
-            {
-                "utterance_id": each["id"],
-                # The clips are of 1 to 5 s; here some are longer, to have parts by length.
-                "duration_s": each["duration"] * (1 + at % 4),
-                "corpus": "even" if at % 2 == 0 else "odd",
-                "reference": each["text"],
-                "references": [one for one in each["references"] if one["language"] in LANGUAGES],
-            }
-            for at, each in enumerate(map(json.loads, lines))
-        ]
-        self.heard = {row["utterance_id"]: worsened(row["reference"], row["utterance_id"]) for row in self.rows}
-        self.translated = {
-            (row["utterance_id"], one["language"]): worsened(one["text"], row["utterance_id"] + one["language"])
-            for row in self.rows
-            for one in row["references"]
-        }
-
-    def run(self, folder: Path, languages: Sequence[str] = LANGUAGES) -> str:
-        """All of it as a finished run of two shards."""
-        shards = [self.rows[:20], self.rows[20:]]
-        transcripts = {
-            at: [made(row["utterance_id"], self.heard[row["utterance_id"]]) for row in rows]
-            for at, rows in enumerate(shards)
-        }
-        translations = {
-            at: [
-                made(row["utterance_id"], self.translated[row["utterance_id"], to], to)
-                for row in rows
-                for to in languages
-            ]
-            for at, rows in enumerate(shards)
-        }
-        return finished_run(folder, shards, transcripts, translations, languages)
-
-
-@pytest.fixture(scope="module")
-def said() -> Said:
-    return Said()
-
-
-@pytest.fixture(scope="module")
-def run(said: Said, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Translated into one language."""
-    return said.run(tmp_path_factory.mktemp("run") / "out", ["de"])
-
-
-def evaluated(out: str, tmp_path: Path, *options: str) -> dict[str, Any]:
-    """What the command writes as JSON."""
-    file = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
-    assert main(["evaluate", out, "--json", str(file), *options]) == 0
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +27,6 @@ def found(said: Said, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     """All languages, words compared as they are."""
     folder = tmp_path_factory.mktemp("found")
     return evaluated(said.run(folder / "out"), folder, "--normalizer", "none")
-
-
-def task(found: dict[str, Any], name: str, language: str) -> dict[str, Any]:
-    return next(each for each in found["tasks"] if (each["task"], each["language"]) == (name, language))
-
-
-def part(of: dict[str, Any], by: str = "all", name: str | None = None) -> dict[str, Any]:
-    return next(each for each in of["parts"] if (each["by"], each["part"]) == (by, name))
 
 
 def command(tmp_path: Path, program: str, references: Sequence[str], hypotheses: Sequence[str], *options: str) -> str:
@@ -300,59 +220,7 @@ def test_where_nothing_was_said_and_nothing_heard_is_not_the_worst(tmp_path: Pat
     assert [each["id"] for each in worst] == ["made up", "half", "silent"]
 
 
-def test_comet_without_translations_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = finished_run(tmp_path / "out", [[{"utterance_id": "a", "reference": "one"}]], {0: [made("a", "one")]}, {})
-    assert main(["evaluate", out, "--comet", sys.executable]) == 2
-    assert "--comet measures translations" in capsys.readouterr().err
-
-
 def test_a_file_is_written_whole_or_not_at_all(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_text", lambda file, text, **_: [file.write_bytes(b"half"), file.open("x")])
     assert main(["evaluate", run, "--json", str(tmp_path / "a.json")]) != 0
     assert list(tmp_path.iterdir()) == []
-
-
-COMET = """
-import types
-def download_model(name):
-    return name
-def load_from_checkpoint(path):
-    return types.SimpleNamespace(predict=predict)
-def predict(samples, batch_size, gpus, progress_bar):
-    print("Predicting")
-    scores = [len(each["mt"]) / (len(each["ref"]) + len(each["src"])) for each in samples]
-    return types.SimpleNamespace(scores=scores[::ORDER])
-"""
-
-
-def comet_python(folder: Path, order: int) -> str:
-    """A python of its own with something that has COMET's interface, which cannot be installed beside vLLM."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    packages = next(folder.glob("lib/python*/site-packages"))
-    (packages / "comet.py").write_text(COMET.replace("ORDER", str(order)))
-    (packages / "torch").mkdir()
-    (packages / "torch" / "__init__.py").touch()
-    (packages / "torch" / "cuda.py").write_text("def device_count():\n    return 0\n")
-    (packages / "unbabel_comet-2.2.7.dist-info").mkdir()
-    (packages / "unbabel_comet-2.2.7.dist-info" / "METADATA").write_text("Name: unbabel-comet\nVersion: 2.2.7\n")
-    return os.fspath(folder / "bin" / "python")
-
-
-def test_comet_runs_in_a_python_of_its_own_and_its_order_is_checked(
-    said: Said, run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = evaluated(run, tmp_path, "--comet", comet_python(tmp_path / "comet", 1))
-    expected = []
-    for row in said.rows:
-        wanted = next(one["text"] for one in row["references"] if one["language"] == "de")
-        made_ = said.translated[row["utterance_id"], "de"]
-        expected.append(len(made_) / (len(wanted) + len(row["reference"])))
-    mine = task(found, "translations", "de")
-    assert part(mine)["scores"]["COMET-22"]["score"] == pytest.approx(100 * sum(expected) / len(expected))
-    assert mine["signatures"]["COMET-22"] == "unbabel-comet 2.2.7, Unbabel/wmt22-comet-da"
-    assert main(["evaluate", run, "--comet", comet_python(tmp_path / "other", -1)]) == 1
-    assert "COMET gave segment" in capsys.readouterr().err
-    assert main(["evaluate", run, "--comet", sys.executable]) == 2
-    assert "No module named 'comet'" in capsys.readouterr().err
-    assert main(["evaluate", run, "--comet", str(tmp_path / "no python")]) == 2
-    assert "cannot be run" in capsys.readouterr().err

@@ -2,15 +2,12 @@
 
 import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import datasets
 import duckdb
-import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -20,15 +17,12 @@ from lhotse import CutSet
 from lhotse.qa import validate
 
 from datasets_bundle import make_run
-from in_process import run_in_process, small_checkpoint
-from sounds import pcm16, sound
-from spire_ray import export_audio
+from exported_run import RATE, away, corpus, export, in_memory, out, texts
+from sounds import pcm16
 from spire_ray.cli import main
-from spire_ray.errors import UserError
-from spire_ray.export_target import new_file, new_folder
 
-RATE = 16_000
-LANGUAGES = ("de", "fr")
+__all__ = ["corpus", "in_memory", "out"]  # fixtures
+
 # A line of a manifest as NeMo documents it: what each key is, and whether a line must have it. Offset: Lhotse's loader
 # and NeMo's own take it in seconds; source_lang, target_lang: Canary Flash and v2, which have no `taskname` any more.
 NEMO: dict[str, tuple[type, bool]] = {
@@ -41,70 +35,11 @@ NEMO: dict[str, tuple[type, bool]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Whole files, pieces of a recording, stereo at another rate; one that is no audio and one without a reference."""
-    folder = tmp_path_factory.mktemp("corpus")
-    soundfile.write(folder / "a.wav", pcm16(1.3, 1), RATE, subtype="PCM_16")
-    soundfile.write(folder / "long.wav", pcm16(12, 2), RATE, subtype="PCM_16")
-    soundfile.write(folder / "b.flac", sound(2.1, 44_100, 2, 3), 44_100)
-    (folder / "broken.wav").write_bytes(b"no sound at all" * 99)
-    spoken = [
-        {"id": "x/a.b", "audio": "a.wav", "text": "eins \u2028 <zwei>", "speaker": "s1", "translation_de": "ä"},
-        {"id": "b", "audio": "b.flac", "text": "three"},
-        {"id": "broken", "audio": "broken.wav", "text": "four"},
-        {"id": "mute", "audio": "a.wav"},
-        {"id": "p1", "audio": "long.wav", "start": 0.5, "end": 3.123, "text": "five", "recording_id": "long"},
-        {"id": "p2", "audio": "long.wav", "start": 3.123, "end": 12.0, "text": "six", "recording_id": "long"},
-    ]
-    (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in spoken))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def out(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run of several shards, of stand-ins for the models; the commands of these tests run in this process too."""
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        run_in_process(patch, small_checkpoint(folder / "checkpoint"))
-        command = ["speech-to-text", corpus / "m.jsonl", folder / "out", "--checkpoint", "any", "--languages"]
-        assert main([*map(str, command), *LANGUAGES, "--shard-minutes", "0.06"]) == 0
-        yield folder / "out"
-
-
-@contextmanager
-def away(*files: Path) -> Iterator[None]:
-    """Without these files of the corpus."""
-    for file in files:
-        file.rename(file.with_name(file.name + ".away"))
-    try:
-        yield
-    finally:
-        for file in files:
-            file.with_name(file.name + ".away").replace(file)
-
-
 @pytest.fixture
 def heard(corpus: Path) -> dict[str, Any]:
     """The samples of each utterance by soundfile alone, int16; of the one that is resampled none."""
     whole, long = (soundfile.read(corpus / name, dtype="int16")[0] for name in ("a.wav", "long.wav"))
     return {"x/a.b": whole, "mute": whole, "p1": long[8000:49968], "p2": long[49968:]}
-
-
-def texts(out: Path) -> dict[str, dict[str, str]]:
-    """What the run generated, by utterance and language, without errors."""
-    selected = " UNION ALL ".join(
-        f"SELECT utterance_id, {language}, text FROM read_parquet('{out}/{table}/*.parquet') WHERE error IS NULL"
-        for table, language in (("transcripts", "'en'"), ("translations", "target_language"))
-    )
-    found: dict[str, dict[str, str]] = {}
-    for name, language, text in duckdb.sql(selected).fetchall():
-        found.setdefault(name, {})[language] = text
-    return found
-
-
-def export(*command: object) -> int:
-    return main(["export", *map(str, command)])
 
 
 def test_a_manifest_of_nemo(
@@ -230,15 +165,6 @@ def test_a_file_that_is_gone_or_other_by_now_is_left_out(
         assert "left out: 1 missing, 1 unreadable" in capsys.readouterr().err
 
 
-@pytest.fixture
-def in_memory() -> Iterator[Any]:
-    """Object storage that lies in this process."""
-    memory = fsspec.filesystem("memory")
-    yield memory
-    memory.store.clear()
-    memory.pseudo_dirs[:] = [""]
-
-
 def test_parts_in_object_storage_are_those_of_a_disk(out: Path, tmp_path: Path, in_memory: Any) -> None:
     for form in ("webdataset", "huggingface"):
         here = tmp_path / form
@@ -251,80 +177,6 @@ def test_parts_in_object_storage_are_those_of_a_disk(out: Path, tmp_path: Path, 
         assert export(out, f"memory://bucket/{form}", "--format", form) == 2
     assert export(out, "memory://bucket/m.jsonl", "--format", "nemo") == 0
     assert len(in_memory.cat_file("/bucket/m.jsonl").splitlines()) == 15
-
-
-def refused(capsys: pytest.CaptureFixture[str], *command: object) -> str:
-    capsys.readouterr()
-    assert export(*command) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
-
-
-def test_what_is_refused(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    taken = {"nemo": "m.jsonl", "lhotse": "c.jsonl.gz", "webdataset": "w", "huggingface": "h", "parquet": "j.parquet"}
-    for form, name in taken.items():
-        (tmp_path / name).write_text("mine")
-        assert f"{name} exists" in refused(capsys, out, tmp_path / name, "--format", form)
-        assert (tmp_path / name).read_text() == "mine"
-    before = sorted(tmp_path.iterdir())
-    assert "no folder" in refused(capsys, out, tmp_path / "no" / "x.jsonl", "--format", "nemo")
-    assert ".jsonl.gz" in refused(capsys, out, tmp_path / "cuts.json", "--format", "lhotse")
-    assert "no translations to ja" in refused(
-        capsys, out, tmp_path / "x.jsonl", "--format", "nemo", "--languages", "ja"
-    )
-    assert "leave out --text" in refused(capsys, out, tmp_path / "x", "--text", "reference")
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_a_run_without_transcripts_or_whose_audio_lies_in_tar_files(
-    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert export(out, tmp_path / "shards", "--format", "webdataset") == 0
-    units = tmp_path / "units"
-    assert main(["tokenize", f"{tmp_path}/shards/*.tar", str(units), "--checkpoint", "any"]) == 0
-    assert "--text reference" in refused(capsys, units, tmp_path / "hf", "--format", "huggingface")
-    chosen = ("--text", "reference")
-    assert "lies inside" in refused(capsys, units, tmp_path / "m.jsonl", "--format", "nemo", *chosen)
-    assert export(units, tmp_path / "hf", "--format", "huggingface", *chosen) == 0
-    told = pq.read_table(tmp_path / "hf" / "data").column("text").to_pylist()
-    assert sorted(told) == sorted(said["en"] for said in texts(out).values())
-
-
-def test_nothing_is_there_of_an_export_that_broke_off_or_had_nothing(
-    out: Path,
-    corpus: Path,
-    tmp_path: Path,
-    in_memory: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    before = sorted(tmp_path.iterdir())
-    with monkeypatch.context() as patch:
-        patch.setattr(export_audio, "_put_card", lambda *given: (_ for _ in ()).throw(OSError("no room")))
-        assert export(out, tmp_path / "x", "--format", "huggingface") == 1
-    assert sorted(tmp_path.iterdir()) == before
-    with away(*corpus.glob("*.wav"), corpus / "b.flac"):
-        for place in (tmp_path / "x", "memory://bucket/x"):
-            assert "no utterance of" in refused(capsys, out, place, "--format", "webdataset")
-    assert sorted(tmp_path.iterdir()) == before
-    assert in_memory.find("/bucket") == []
-
-
-def test_what_came_there_meanwhile_stays(tmp_path: Path) -> None:
-    file, folder = tmp_path / "file", tmp_path / "folder"
-    mine = new_file(str(file), {})
-    mine.__enter__().write_text("mine")
-    file.write_text("theirs")
-    with pytest.raises(UserError, match="file exists"):
-        mine.__exit__(None, None, None)
-    parts = new_folder(str(folder), {})
-    parts.__enter__()
-    folder.mkdir()
-    with pytest.raises(UserError, match="folder exists"):
-        parts.__exit__(None, None, None)
-    assert file.read_text() == "theirs"
-    assert sorted(tmp_path.iterdir()) == [file, folder]
-    assert list(folder.iterdir()) == []
 
 
 def test_blank_references_are_none(tmp_path: Path) -> None:

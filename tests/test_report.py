@@ -11,20 +11,15 @@ import pytest
 import sacrebleu
 
 from datasets_bundle import make_run as make_rows
-from finished_run import make_run
+from finished_run import out
 from spire_ray.cli import main
 from spire_ray.report_scores import Scores
 from spire_ray.samples import Draw
 from spire_ray.tallies import Histogram, Tally
 
+__all__ = ["out"]  # a fixture
+
 SAMPLES = 20
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "out"
-    make_run(folder)
-    return folder
 
 
 def test_a_histogram_keeps_what_lies_beyond_its_ends() -> None:

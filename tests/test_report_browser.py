@@ -16,19 +16,12 @@ from playwright.sync_api import Browser, Page
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from browser import browser
-from finished_run import CLIPS, CLUSTERS, HOSTILE, make_run
+from finished_run import CLIPS, CLUSTERS, HOSTILE, out
 from spire_ray.cli import main
 
-__all__ = ["browser"]
+__all__ = ["browser", "out"]  # fixtures
 pytestmark = pytest.mark.timeout(900)  # where Chromium is to be installed first: 90 s in a container
 SAMPLES = 20
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "out"
-    make_run(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

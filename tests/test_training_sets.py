@@ -1,62 +1,20 @@
 """build-dataset on small runs made of rows: what is written, what is dropped and why, and what never leaks."""
 
 import json
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import jiwer
-import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from bundle import make_tokenizer
-from datasets_bundle import make_run, text_row
-from spire_ray import mt_join, training_sets
-from spire_ray.cli import main
-from spire_ray.store import Store
+from datasets_bundle import make_run
+from training_runs import ROWS, build, many, rows_of, run
+
+__all__ = ["run"]  # fixtures
 
 UNITS = [chr(0xF0000 + unit) for unit in range(100)]
-ROWS: list[dict[str, Any]] = [
-    {
-        "id": "a",
-        "units": [5, 17, 3],
-        "speaker": "s1",
-        "corpus": "read",
-        "reference": "We walk along the river.",
-        "references": {"de": "Wir gehen am Fluss entlang."},
-        "transcript": "We walk along a river.",
-        "translations": {"de": "Wir laufen am Fluss entlang.", "fr": "Nous marchons le long de la rivière."},
-    },
-    {
-        "id": "b",
-        "units": [1, 2],
-        "speaker": "s2",
-        "corpus": "read",
-        "reference": "The house is small.",
-        "references": {"de": "Das Haus ist klein."},
-        "transcript": text_row("The house is small small small", flags=["repetition"]),
-        "translations": {"de": "Das Haus ist klein.", "fr": text_row(None, error="engine_crash: it died")},
-    },
-    {"id": "c", "units": None, "speaker": "s1", "corpus": "noise", "reference": "Nothing."},
-]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return make_run(tmp_path / "run", ROWS, shard_rows=2)
-
-
-def build(run: Path, dataset: Path, *options: str) -> dict[str, Any]:
-    assert main(["build-dataset", str(run), str(dataset), *options]) == 0
-    told: dict[str, Any] = json.loads((dataset / "dataset.json").read_text())
-    return told
-
-
-def rows_of(dataset: Path, split: str) -> list[dict[str, Any]]:
-    parts = sorted((dataset / split).glob("*.parquet"))
-    return [row for part in parts for row in pq.read_table(part).to_pylist()]
 
 
 def test_pretraining_lines_are_the_papers(run: Path, tmp_path: Path) -> None:
@@ -128,25 +86,6 @@ def test_generated_text_and_what_each_loss_is_called(run: Path, tmp_path: Path) 
     }
 
 
-def many(count: int = 60) -> list[dict[str, Any]]:
-    """Utterances of 20 speakers in 30 recordings that cross each other."""
-    return [
-        {
-            "id": f"u{number:03}",
-            "units": [number % 90, 91, number % 7],
-            "speaker": f"s{number % 20}" if number % 9 else None,
-            "recording_id": f"r{number * 7 % 30}" if number % 5 else None,
-            "corpus": "read" if number % 2 else "talk",
-            "reference": f"The sentence of number {number} is here.",
-            "references": {
-                "de": f"Der Satz der Nummer {number} ist hier.",
-                "fr": f"La phrase numéro {number} est ici.",
-            },
-        }
-        for number in range(count)
-    ]
-
-
 def test_no_speaker_and_no_recording_is_on_both_sides(tmp_path: Path) -> None:
     rows = [row | {"speaker": f"s{n // 3}", "recording_id": f"r{n // 2}"} for n, row in enumerate(many())]
     # Brute force: whoever shares a speaker or a recording, directly or by others, is of one group.
@@ -162,43 +101,6 @@ def test_no_speaker_and_no_recording_is_on_both_sides(tmp_path: Path) -> None:
     for group in groups:
         members = {row["id"] for row in rows if f"speaker {row['speaker']}" in group}
         assert members <= sides["train"] or members <= sides["dev"]
-
-
-def test_a_build_that_was_interrupted_ends_byte_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run(tmp_path / "run", many(), 12)
-    options = ["--dev", "0.2", "--dedupe", "units", "text", "near", "--per-language", "20", "--jsonl"]
-    build(run, tmp_path / "whole", *options)
-    puts = 0
-    create = Store.create
-
-    def dying(store: Store, key: str, data: bytes) -> bool:
-        nonlocal puts
-        puts += not (tmp_path / "set" / key).exists()  # what is there already is asked for again
-        if puts == 6:
-            raise KeyboardInterrupt
-        return create(store, key, data)
-
-    monkeypatch.setattr(Store, "create", dying)
-    deaths = 0
-    # Every 6th new put dies: five more are there each time.
-    while main(["build-dataset", str(run), str(tmp_path / "set"), *options]) == 75:
-        deaths, puts = deaths + 1, 0
-    monkeypatch.setattr(Store, "create", create)
-    assert deaths > 3
-    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_another_setting_is_refused_by_name(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build(run, tmp_path / "set", "--seed", "1")
-    before = contents(tmp_path / "set")
-    assert main(["build-dataset", str(run), str(tmp_path / "set"), "--seed", "2"]) == 2
-    assert "recipe.seed = 1, this run asks for recipe.seed = 2" in capsys.readouterr().err
-    build(run, tmp_path / "set", "--seed", "1")
-    assert contents(tmp_path / "set") == before
 
 
 def test_drawing_is_by_id_and_weights_by_corpus(tmp_path: Path) -> None:
@@ -261,79 +163,11 @@ def test_translations_of_another_run_join_by_id_and_by_text(tmp_path: Path, run:
     assert answers == {"a": "Camminiamo lungo il fiume.", "b": "La casa è piccola."}
 
 
-def test_another_run_with_other_settings_is_another_set(
-    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = make_run(tmp_path / "other", [{"id": "a", "text": "One.", "translations": {"it": "Uno."}}])
-    options = ["--tasks", "st", "--translations", str(other)]
-    build(run, tmp_path / "set", *options)
-    told = json.loads((other / "text.json").read_text())
-    (other / "text.json").write_text(json.dumps(told | {"fingerprint": "0" * 64}))
-    assert main(["build-dataset", str(run), str(tmp_path / "set"), *options]) == 2
-    assert "translations_run = " in capsys.readouterr().err
-
-
-def test_a_full_disk_is_told_by_its_folder(
-    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = [{"id": f"{n}", "text": "One. " * 99, "translations": {"it": f"Uno {n}. " * 99}} for n in range(99)]
-    other = make_run(tmp_path / "other", made)
-    monkeypatch.setattr(mt_join, "_SCHEMA", f"PRAGMA max_page_count = 4;{mt_join._SCHEMA}")
-    assert main(["build-dataset", str(run), str(tmp_path / "set"), "--tasks", "st", "--translations", str(other)]) == 1
-    said = capsys.readouterr().err
-    assert f"{tempfile.gettempdir()}: database or disk is full" in said
-    assert "TMPDIR" in said
-
-
 def test_a_translation_into_the_language_spoken_is_no_example(tmp_path: Path) -> None:
     row = ROWS[0] | {"references": {"en": "We stroll along the river.", "de": "Wir gehen am Fluss entlang."}}
     build(make_run(tmp_path / "run", [row]), tmp_path / "set", "--dedupe")
     made = [(row["task"], row["conversations"][1]["value"]) for row in rows_of(tmp_path / "set", "train")]
     assert sorted(made) == [("asr", "We walk along the river."), ("st", "Wir gehen am Fluss entlang.")]
-
-
-def test_what_is_refused_leaves_nothing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tokenizer = make_tokenizer()
-    tokenizer.chat_template = None
-    tokenizer.save_pretrained(tmp_path / "base")
-    text = tmp_path / "text.txt"
-    text.write_text("eins\n")
-    mixed = ["--format", "pretraining", "--text", str(text), "--text-ratio"]
-    for options, says in (
-        (["--per-language", "0"], "--per-language 0"),
-        ([*mixed, "nan"], "--text-ratio nan"),
-        ([*mixed, "inf"], "--text-ratio inf"),
-        ([*mixed, "-1"], "--text-ratio -1"),
-        (["--keep", "tokens<=9"], "--tokenizer"),
-        (["--max-tokens", "9"], "--tokenizer"),
-        (["--tokenizer", str(tmp_path / "base")], "no chat template"),
-    ):
-        assert main(["build-dataset", str(run), str(tmp_path / "set"), *options]) == 2
-        assert says in capsys.readouterr().err
-        assert not (tmp_path / "set").exists()
-
-
-def test_a_folder_of_something_else_is_left_alone(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = make_run(tmp_path / "made", [{"id": "a", "text": "One.", "translations": {"it": "Uno."}}])
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "README.md").write_text("mine")
-    before = contents(tmp_path)
-    for place, says in ((run, "is a run"), (made, "is a run"), (tmp_path / "mine", "has a README.md")):
-        options = ["--tasks", "st", "--translations", str(made)]
-        assert main(["build-dataset", str(run), str(place), *options]) == 2
-        assert says in capsys.readouterr().err
-    assert contents(tmp_path) == before
-
-
-def test_what_had_no_effect_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build(run, tmp_path / "set", "--preset", "spire", "--weights", "raed=0.5", "read=1")
-    printed = capsys.readouterr()
-    assert "qe>=0.85 lost nothing" in printed.out
-    assert "qe>=0.85 lost nothing" in (tmp_path / "set" / "README.md").read_text()
-    assert "--weights raed: no utterance is of such a corpus" in printed.err
-    assert "--weights read:" not in printed.err
 
 
 def test_lines_of_text_alone_that_were_dropped_can_be_read(tmp_path: Path) -> None:
@@ -395,14 +229,3 @@ def test_tokens_are_counted_as_the_template_writes_them(run: Path, tmp_path: Pat
     limit = ["--tokenizer", str(tmp_path / "tokenizer"), "--max-tokens", str(most - 1)]
     build(run, tmp_path / "short", "--tasks", "asr", *limit)
     assert [row["reason"] for row in rows_of(tmp_path / "short", "dropped")].count("tokens") == 1
-
-
-def test_many_shards_go_through_ray(tmp_path: Path, local_ray: None) -> None:
-    run = make_run(tmp_path / "run", many(), 6)  # ten shards
-    options = ["--dev", "0.2", "--tasks", "asr", "st"]
-    told = build(run, tmp_path / "by-ray", *options)
-    assert told["counts"]["train"]["examples"] + told["counts"]["dev"]["examples"] == 180
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_sets, "SHARDS_HERE", 10)
-        build(run, tmp_path / "here", *options)
-    assert contents(tmp_path / "by-ray") == contents(tmp_path / "here")
