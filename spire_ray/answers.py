@@ -51,7 +51,6 @@ def flagged(answers: Answers, source: Mapping[str, Any], tasks: TextTasks) -> di
     """An utterance's answers with their flags; `source` is its SOURCES row. An error row has none."""
     heard = answers.get(None)
     said = source["text"] if tasks.method == "text" else heard.text if heard else None
-    seconds = source["duration_s"] and source["duration_s"] * (source["speech_ratio"] or 1.0)
     marked = {}
     for to, answer in answers.items():
         if answer.text is not None:
@@ -59,7 +58,8 @@ def flagged(answers: Answers, source: Mapping[str, Any], tasks: TextTasks) -> di
                 answer.text,
                 to or tasks.source_language,
                 answer.finish_reason,
-                speech_seconds=seconds,
+                seconds=source["duration_s"],
+                speech_ratio=source["speech_ratio"],
                 source=said if to else None,
             )
             answer = replace(answer, flags=raised)

@@ -43,7 +43,7 @@ def values_of(pair: Pair, row: Mapping[str, Any]) -> dict[str, Any]:
         "speech_ratio": row["speech_ratio"],
         "characters_per_second": len(learnt) / seconds if seconds else None,
         "script_share": min(quality.script_share(text.text, language) for language, text in texts.items()),
-        "flags": sorted({flag for language in texts for flag in _flags(pair, language, texts, seconds)}),
+        "flags": sorted({flag for language in texts for flag in _flags(pair, language, texts, row)}),
         "wer": _wer(row),
     }
     counts = [len(words_of(text.text)) for text in texts.values()]
@@ -59,13 +59,20 @@ def values_of(pair: Pair, row: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _flags(pair: Pair, language: str, texts: Mapping[str, Text], seconds: float | None) -> Sequence[str]:
+def _flags(pair: Pair, language: str, texts: Mapping[str, Text], row: Mapping[str, Any]) -> Sequence[str]:
     """Those it was generated with; a text that nobody has looked at is looked at now."""
     text = texts[language]
     if text.flags is not None:
         return text.flags
     source = texts.get(pair.source) if language != pair.source else None
-    return quality.flags(text.text, language, None, speech_seconds=seconds, source=source.text if source else None)
+    return quality.flags(
+        text.text,
+        language,
+        None,
+        seconds=row["duration_s"],
+        speech_ratio=row["speech_ratio"],
+        source=source.text if source else None,
+    )
 
 
 def _ratio(counts: Sequence[int]) -> float | None:

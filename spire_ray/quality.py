@@ -12,6 +12,7 @@ from functools import cache
 
 FLAGS = (
     "truncated",  # max_tokens came before the end
+    "no_speech",  # words, though hardly any speech was heard in the sound
     "empty",  # nothing but spaces
     "repetition",  # a loop: stopped by the engine, or seen in the text
     "too_fast",  # more characters than the speech has time for
@@ -20,6 +21,8 @@ FLAGS = (
     "copied_source",  # a translation that is its source
 )
 
+MIN_SPEECH_S = 0.25  # the shortest speech that silero-vad's own segmentation keeps
+MIN_SPEECH_RATIO = 0.25  # ours: of what is shorter than a second
 MAX_COMPRESSION_RATIO = 2.4  # bytes of UTF-8 to bytes of zlib: Whisper and faster-whisper
 # Distinct to all words: DetectWhisperHallucinationFeatures of NeMo's speech data processor, hall_repeated_ngrams.
 MAX_LOOPED_SHARE = 0.4
@@ -43,17 +46,22 @@ def flags(
     language: str,
     finish_reason: str | None,
     *,
-    speech_seconds: float | None = None,
+    seconds: float | None = None,
+    speech_ratio: float | None = None,
     source: str | None = None,
 ) -> tuple[str, ...]:
     """The flags of one generated text, in the order of FLAGS.
 
-    language: ISO 639-1, of the text. speech_seconds: how much speech it renders, None where that is not known (text
-    corpora). source: what a translation translates, None where there is no text of it.
+    language: ISO 639-1, of the text. seconds: how long the sound is that it renders, None where there is none (text
+    corpora). speech_ratio: how much of that is speech, None for all. source: what a translation translates, None where
+    there is no text of it.
     """
     raised = {"truncated"} if finish_reason == "length" else set()
     if finish_reason == "repetition":
         raised.add("repetition")
+    speech_seconds = (seconds or 0.0) * (1.0 if speech_ratio is None else speech_ratio)
+    if seconds and speech_ratio is not None and not is_speech(speech_ratio, seconds):
+        raised.add("no_speech")
     if not text.strip():
         return _ordered(raised | {"empty"})
     words = _words(text, language)
@@ -70,6 +78,11 @@ def flags(
     if source and _is_copy(words, _words(source, language)):
         raised.add("copied_source")
     return _ordered(raised)
+
+
+def is_speech(speech_ratio: float, seconds: float) -> bool:
+    """Whether a sound with this share of speech has enough of it for words."""
+    return speech_ratio * seconds >= MIN_SPEECH_S or speech_ratio >= MIN_SPEECH_RATIO
 
 
 def compression_ratio(text: str) -> float:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spire_ray import outputs
-from spire_ray.activity import with_speech_ratios
+from spire_ray.activity import SpeechRatios
 from spire_ray.plan import read_shard
 from spire_ray.read import ReadAudio
 from spire_ray.store import Store
@@ -43,6 +43,7 @@ class ReadShard:
         self.store = run.open()
         self.first = ReadAudio(run.storage_options, max_seconds)
         self.again = ReadAudio(run.storage_options, max_seconds, check_etag=False)
+        self.with_speech_ratios = SpeechRatios()
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """A shard's descriptor to its WAVEFORMS."""
@@ -51,7 +52,7 @@ class ReadShard:
             waveforms = self.first.read(read_shard(self.store, shard))
         else:
             waveforms = self.again.read(retriable_rows(self.store, "units", shard, attempt))
-        return nest(shard, attempt, utterances=with_speech_ratios(waveforms))
+        return nest(shard, attempt, utterances=self.with_speech_ratios(waveforms))
 
 
 class LoadUnits:

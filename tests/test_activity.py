@@ -9,9 +9,12 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "jobs"))
 from benchmark_corpus import utterance
+from non_speech import KINDS, sounds
 from spire_ray import tables
-from spire_ray.activity import speech_ratio, with_speech_ratios
+from spire_ray.activity import SpeechRatios, speech_ratio, unheard_ratio
 from spire_ray.encode import units_table
+from spire_ray.quality import is_speech
+from spire_ray.vad import Vad
 
 
 def heard_by_silero(samples):
@@ -48,7 +51,7 @@ def test_units_always_have_it_and_the_plans_value_stays():
         {"utterance_id": f"{n}", "pcm": one, "duration_s": 2.0, "speech_ratio": 0.25 if n == 0 else None}
         for n, one in enumerate(pcm)
     ]
-    table = with_speech_ratios(tables.from_rows(rows, tables.WAVEFORMS))
+    table = SpeechRatios()(tables.from_rows(rows, tables.WAVEFORMS))
     assert table.schema == tables.WAVEFORMS
     units = units_table(table, [np.zeros(99, np.int64), np.zeros(99, np.int64), None])
     ratios = units.column("speech_ratio").to_pylist()
@@ -56,3 +59,13 @@ def test_units_always_have_it_and_the_plans_value_stays():
     assert ratios[1] == pytest.approx(speech_ratio(utterance(2.0, 0)))
     assert ratios[2] is None
     assert pa.types.is_float32(units.column("speech_ratio").type)
+
+
+def test_speech_is_heard_and_nothing_else():
+    vad = Vad()
+    for kind in KINDS:
+        for sound in sounds(kind, 5):
+            assert not is_speech(unheard_ratio(sound, vad), len(sound) / 16_000), kind
+    assert unheard_ratio(utterance(3.0, 0), vad) is None
+    assert unheard_ratio(np.concatenate([sounds("pink", 1)[0], utterance(3.0, 0)]), vad) is None
+    assert unheard_ratio(utterance(1.0, 0)[:400], vad) is None

@@ -36,7 +36,7 @@ SECONDS = 11.0
 def test_good_text_has_no_flag(language: str) -> None:
     assert set(ARTICLE) == set(SCRIPTS)
     source = None if language == "en" else ARTICLE["en"]
-    assert flags(ARTICLE[language], language, "stop", speech_seconds=SECONDS, source=source) == ()
+    assert flags(ARTICLE[language], language, "stop", seconds=SECONDS, source=source) == ()
 
 
 @pytest.mark.parametrize("language", sorted(ARTICLE))
@@ -53,7 +53,7 @@ def test_how_it_ended() -> None:
     assert flags(text, "en", "length") == ("truncated",)
     assert flags(text, "en", "repetition") == ("repetition",)
     for nothing in ("", " \n"):
-        assert flags(nothing, "de", "stop", speech_seconds=3.0, source=text) == ("empty",)
+        assert flags(nothing, "de", "stop", seconds=3.0, source=text) == ("empty",)
         assert flags(nothing, "de", "length") == ("truncated", "empty")
 
 
@@ -73,7 +73,7 @@ def test_loops(language: str, piece: str) -> None:
 
 
 def test_people_do_repeat_themselves() -> None:
-    assert flags("No, no, no, no!", "en", "stop", speech_seconds=2.0) == ()
+    assert flags("No, no, no, no!", "en", "stop", seconds=2.0) == ()
 
 
 def test_compression_ratio_is_whispers() -> None:
@@ -89,7 +89,15 @@ def test_compression_ratio_is_whispers() -> None:
 def test_rate_of_characters(characters: int, seconds: float | None, expected: tuple[str, ...]) -> None:
     text = (ARTICLE["en"] * 2)[:characters].replace(" ", "x")
     assert len(text) == characters
-    assert flags(text, "en", "stop", speech_seconds=seconds) == expected
+    assert flags(text, "en", "stop", seconds=seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratio", "seconds", "expected"),
+    [(0.05, 4.0, ("no_speech",)), (0.07, 4.0, ()), (0.3, 0.4, ()), (0.2, 0.4, ("no_speech",)), (None, 0.1, ())],
+)
+def test_words_without_speech(ratio: float | None, seconds: float, expected: tuple[str, ...]) -> None:
+    assert flags("Ja.", "de", "stop", seconds=seconds, speech_ratio=ratio) == expected
 
 
 def test_copied_source() -> None:
@@ -104,7 +112,7 @@ def test_copied_source() -> None:
 
 @given(st.text(), st.sampled_from([*SCRIPTS, "xx"]), st.sampled_from(["stop", "length", "repetition", None]))
 def test_any_text_gets_flags_of_the_closed_set(text: str, language: str, finish_reason: str | None) -> None:
-    raised = flags(text, language, finish_reason, speech_seconds=1.5, source=text)
+    raised = flags(text, language, finish_reason, seconds=1.5, source=text)
     assert list(raised) == [flag for flag in FLAGS if flag in raised]
     assert ("empty" in raised) == (not text.strip())
     assert 0 <= script_share(text, language) <= 1

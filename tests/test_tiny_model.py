@@ -20,9 +20,12 @@ from safetensors.torch import load_file, save_file
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 from llm import Engine, running_engine
+from non_speech import KINDS, sounds
+from spire_ray.activity import SpeechRatios
 from spire_ray.checkpoints import TINY, TINY_FOLDER, Checkpoint, resolve
 from spire_ray.encode import EncodeUnits
-from spire_ray.tables import UNITS, WAVEFORMS, from_rows, nest, unnest
+from spire_ray.read import ReadAudio
+from spire_ray.tables import PLAN, SOURCES, UNITS, WAVEFORMS, from_rows, nest, unnest
 
 FEW = 30  # clips that a broken chain is shown
 LANGUAGES = ("de", "fr", "nl", "it", "es", "pt", "ko", "ru", "zh")
@@ -177,3 +180,30 @@ def test_each_link_broken_is_heard(
     # It reads repeated units, and those of the layer below, nearly as well as its own.
     assert min(rates["not_collapsed"], rates["layer_below"]) > healthy
     assert min(rates["shifted"], rates["final_norm"], rates["wrong prompt"]) > healthy + 0.3
+
+
+def marked(
+    tiny: Checkpoint, sounds: Sequence[NDArray[np.int16]], engine: Engine, patch: pytest.MonkeyPatch, folder: Path
+) -> list[bool]:
+    """Of each sound, as a file: whether it has no transcript or one with the flag `no_speech`."""
+    rows = []
+    for n, sound in enumerate(sounds):
+        soundfile.write(folder / f"{n:04}.flac", sound, 16_000)
+        rows.append({"utterance_id": f"{n:04}", "audio_uri": str(folder / f"{n:04}.flac")})
+    waveforms = SpeechRatios()(ReadAudio({}, 60.0).read(from_rows(rows, PLAN)))
+    stage = EncodeUnits(str(tiny.encoder), str(tiny.codebook), tiny.layer)
+    units = unnest(stage(nest(0, 0, utterances=waveforms)), "utterances", UNITS).to_pylist()
+    sources = [{name: row[name] for name in SOURCES.names if name in row} for row in units]
+    transcripts, _, _ = engine.run(engine.stage(patch, max_tokens=96), sources)
+    return [row["error"] is not None or "no_speech" in row["flags"] for row in transcripts]
+
+
+@pytest.mark.parametrize("each", [2, pytest.param(170, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])])
+def test_words_that_nobody_said_are_marked(
+    each: int, tiny: Checkpoint, clips: list[Clip], engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = [sound for kind in KINDS for sound in sounds(kind, each)]
+    found = marked(tiny, [*noise, *(clip.samples for clip in clips)], engine, monkeypatch, tmp_path)
+    print(f"{sum(found[: len(noise)])} of {len(noise)} sounds, {sum(found[len(noise) :])} of {len(clips)} clips")
+    assert np.mean(found[: len(noise)]) >= 0.99
+    assert not any(found[len(noise) :])
