@@ -50,7 +50,7 @@ def unheard_ratio(pcm: NDArray[np.int16], vad: Vad) -> float | None:
     """The share in which silero-vad hears speech, where that is hardly any; None as soon as it has heard enough.
 
     Enough: MIN_SPEECH_S, or MIN_SPEECH_RATIO of a shorter sound. `pcm`: int16 [n] at 16 kHz. At least one frame is
-    taken for speech: nothing is found silent by a guess. Speech is heard after 0.8 s in the mean, noise to its end.
+    taken for speech: nothing is found silent by a guess. Speech is heard for 0.5 s in the mean, noise to its end.
     """
     frames = pcm[: len(pcm) // VAD_FRAME * VAD_FRAME].reshape(-1, VAD_FRAME)
     if not len(frames):
