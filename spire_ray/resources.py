@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,14 +91,25 @@ def connect(address: str | None) -> Cluster:
         }
     with _quiet():
         try:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="spire_ray", **settings)
+            _init(address, settings)
         except (ConnectionError, RuntimeError, ValueError) as fault:
             raise UserError(f"no Ray cluster answers at {address}: {fault}") from fault
-        except Exception as fault:  # of no class of its own: the node is not up after 30 s, on a busy machine
+        except Exception as fault:
             raise MachineFault(f"Ray does not start here: {fault}") from fault
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return of_this_cluster()
+
+
+def _init(address: str, settings: Mapping[str, Any]) -> None:
+    """On a busy machine a node may not be up after the 30 s that Ray waits: by then what it reads lies in memory."""
+    for attempt in (1, 2):
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="spire_ray", **settings)
+            return
+        except Exception as fault:  # of no class of its own
+            if attempt == 2 or "timed out during startup" not in str(fault):
+                raise
 
 
 def ray_folder() -> str:

@@ -121,12 +121,21 @@ def test_without_an_address_or_a_cluster_the_user_is_told(monkeypatch: pytest.Mo
 
 
 def test_a_ray_that_does_not_start_is_a_fault_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = ["The current node timed out during startup.", "Something else."]
+    tried = []
+
     def fail(*words: object, **settings: object) -> None:
-        raise Exception("The current node timed out during startup.")
+        tried.append(words)
+        raise Exception(said[len(tried) - 1])
 
     monkeypatch.setattr("ray.init", fail)
-    with pytest.raises(MachineFault, match="Ray does not start here: The current node timed out"):
+    with pytest.raises(MachineFault, match=r"Ray does not start here: Something else\."):
         resources.connect("10.0.0.1:6379")
+    assert len(tried) == 2
+    tried, said = [], said[1:]
+    with pytest.raises(MachineFault, match=r"Ray does not start here: Something else\."):
+        resources.connect("10.0.0.1:6379")
+    assert len(tried) == 1
 
 
 def test_ray_is_not_started_where_it_has_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
