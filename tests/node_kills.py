@@ -76,7 +76,8 @@ class Campaign:
         for kind in kinds:
             self._wait_for(kind, driver, out)
             time.sleep(self.chance.uniform(0, 2))
-            self._kill(kind, driver)
+            while not self._kill(kind, driver):
+                self._wait_for(kind, driver, out)
         if (code := driver.wait(LIMIT_S)) != 0:
             assert parts(out).items() <= clean.items(), "something half, or other, is visible"
             print(f"{', '.join(kinds)}: the driver ended with {code}, the same command again", flush=True)
@@ -95,7 +96,10 @@ class Campaign:
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.1)
 
-    def _kill(self, kind: str, driver: "subprocess.Popen[bytes]") -> None:
+    def _kill(self, kind: str, driver: "subprocess.Popen[bytes]") -> bool:
+        """Whether there was one to kill: what is counted has happened, and under a job."""
+        if driver.poll() is not None:
+            return False
         if kind == "driver":
             driver.kill()
         elif kind == "node":
@@ -105,7 +109,10 @@ class Campaign:
             self.cluster.add_node(**node(2))
         elif found := actors(ACTORS[kind]):
             self.chance.choice(found).send_signal(signal.SIGKILL)
+        else:
+            return False
         self.kills[kind] += 1
+        return True
 
 
 def actors(title: str) -> list[psutil.Process]:
