@@ -132,9 +132,7 @@ def test_a_disk_of_ray_and_of_temporary_files_that_fills_up(
     assert checker.main([str(out)]) == 0
 
 
-def test_a_run_over_files_that_break_the_decoder(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_over_files_that_break_the_decoder(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole job, by a copy of the package whose children break; the others' units are those of the real one."""
     deeds = {20: "crash", 60: "spin", 61: "claim", 130: "hang", 180: "leave"}
     corpus, out, clean = tmp_path / "corpus", tmp_path / "out", tmp_path / "clean"
