@@ -145,8 +145,8 @@ def test_a_run_over_files_that_break_the_decoder(bundle: Path, tmp_path: Path, m
     package = shutil.copytree(Path(spire_ray.__file__).parent, tmp_path / "package" / "spire_ray")
     with (package / "decoders.py").open("a") as module:
         module.write(f"\n_CHILD = {crashing_decoder.child(cpu_seconds=2)!r}\nWALL_SECONDS = 20.0\n")
-    tests = Path(__file__).parent
-    monkeypatch.setenv("PYTHONPATH", f"{package.parent}{os.pathsep}{tests}")
+    monkeypatch.setenv("PYTHONPATH", f"{package.parent}{os.pathsep}{Path(__file__).parent}")
+    monkeypatch.chdir(package.parent)  # `python -c` looks there first
     began = time.monotonic()
     said = finish(start(corpus, out, bundle)).splitlines()[-1]
     took = time.monotonic() - began
