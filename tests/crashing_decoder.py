@@ -82,18 +82,14 @@ def breaking(read: Callable[..., Any]) -> Callable[..., Any]:
     return reading
 
 
-def child(cpu_seconds: int) -> str:
-    """The source of a child of this kind, in place of `decoders._CHILD`."""
-    return (
+def breaking_decoders(monkeypatch: Any, size: int, wall_seconds: float, cpu_seconds: int) -> Decoders:
+    """Decoders of this kind, for readers made from here on too."""
+    child = (
         "import sys, os; sys.path[:] = sys.argv[1:]; import crashing_decoder, spire_ray.decoder as decoder\n"
         f"try: crashing_decoder.main({cpu_seconds})\n"
         "except MemoryError: os._exit(decoder.OUT_OF_MEMORY)"
     )
-
-
-def breaking_decoders(monkeypatch: Any, size: int, wall_seconds: float, cpu_seconds: int) -> Decoders:
-    """Decoders of this kind, for readers made from here on too."""
-    monkeypatch.setattr(decoders, "_CHILD", child(cpu_seconds))
+    monkeypatch.setattr(decoders, "_CHILD", child)
     monkeypatch.setattr(decoders, "WALL_SECONDS", wall_seconds)
     made = Decoders(size)
     monkeypatch.setattr(decoders, "shared", lambda: made)

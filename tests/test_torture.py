@@ -14,15 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 import checker
-import crashing_decoder
-import spire_ray
-from conftest import RATE
-from conftest import sound as speech
-from sounds import encoded
 from test_interruption import SHARDS, long_corpus, parts, start, wait_for_a_part
 
 __all__ = ["long_corpus"]  # a fixture
@@ -130,36 +124,3 @@ def test_a_disk_of_ray_and_of_temporary_files_that_fills_up(
     finish(start(long_corpus, out, bundle))
     assert parts(out) == parts(clean)
     assert checker.main([str(out)]) == 0
-
-
-def test_a_run_over_files_that_break_the_decoder(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole job, by a copy of the package whose children break; the others' units are those of the real one."""
-    deeds = {20: "crash", 60: "spin", 61: "claim", 130: "hang", 180: "leave"}
-    corpus, out, clean = tmp_path / "corpus", tmp_path / "out", tmp_path / "clean"
-    corpus.mkdir()
-    for n in range(200):
-        word = f"<{deeds[n]}>".encode() if n in deeds else b""
-        (corpus / f"{n:03}.flac").write_bytes(encoded(speech(2.0, n), RATE, "FLAC") + word)
-    finish(start(corpus, clean, bundle))
-
-    package = shutil.copytree(Path(spire_ray.__file__).parent, tmp_path / "package" / "spire_ray")
-    with (package / "decoders.py").open("a") as module:
-        module.write(f"\n_CHILD = {crashing_decoder.child(cpu_seconds=2)!r}\nWALL_SECONDS = 20.0\n")
-    monkeypatch.setenv("PYTHONPATH", f"{package.parent}{os.pathsep}{Path(__file__).parent}")
-    monkeypatch.chdir(package.parent)  # `python -c` looks there first
-    began = time.monotonic()
-    said = finish(start(corpus, out, bundle)).splitlines()[-1]
-    took = time.monotonic() - began
-    assert checker.main([str(out)]) == 0
-    found, expected = (
-        {row["utterance_id"]: row for row in pq.read_table(folder / "units").to_pylist()} for folder in (out, clean)
-    )
-    broken = {f"{n:03}.flac": deed for n, deed in deeds.items()}
-    assert {name for name, row in found.items() if row["error"]} == broken.keys(), said
-    for name, row in found.items():
-        if name in broken:
-            late = broken[name] in ("spin", "hang")
-            assert row["error"].startswith("decoder_timeout" if late else "decoder_crash"), row["error"]
-        else:
-            assert row["units"] == expected[name]["units"]
-    print(f"{said}; {took:.0f} s")
