@@ -26,7 +26,7 @@ from ray.cluster_utils import Cluster
 import checker
 from bundle import make_bundle
 from conftest import RATE, sound
-from node_kills import SPIRE_RAY, node
+from node_kills import SPIRE_RAY, node, wait_longer_for_nodes
 
 SOUNDS, SECONDS = 8, 110.0  # different ones, and each is a shard
 LIMIT_S = 3600.0  # beyond the minutes asked for
@@ -139,6 +139,7 @@ def main() -> int:
     parser.add_argument("--at-least", type=float, default=0.85, help="goodput (0.85)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    wait_longer_for_nodes()
     with tempfile.TemporaryDirectory(prefix="gp-", dir="/tmp") as name:  # short: sockets lie in it
         folder = Path(name)
         make_bundle(folder / "bundle")

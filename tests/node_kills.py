@@ -7,6 +7,7 @@ undisturbed run, by itself, or when the same command is given again. Nothing may
 """
 
 import argparse
+import itertools
 import os
 import random
 import signal
@@ -22,6 +23,7 @@ from typing import Any
 
 import psutil
 import soundfile
+from ray._private import services
 from ray.cluster_utils import Cluster
 
 import checker
@@ -33,6 +35,7 @@ KINDS = ("reader", "encoder", "node", "driver")
 ACTORS = {"reader": "MapBatches(ReadShard)", "encoder": "MapBatches(EncodeUnits)"}
 SHARDS, SECONDS = 6, 110.0
 LIMIT_S = 1200
+NODE_START_S = 180
 SPIRE_RAY = [sys.executable, "-c", "import sys; from spire_ray.cli import main; sys.exit(main())"]
 
 
@@ -40,6 +43,23 @@ def node(cpus: int) -> dict[str, Any]:
     """What a node is started with."""
     ports = dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True))
     return {"num_cpus": cpus, "object_store_memory": 100 << 20, **ports}
+
+
+def wait_longer_for_nodes() -> None:
+    """Ray gives a node 30 s to start, and no setting changes that: with two busy cores it can take longer."""
+    get_node = services.get_node
+
+    def patient(*asked: Any) -> Any:
+        deadline = time.monotonic() + NODE_START_S
+        while True:
+            try:
+                return get_node(*asked)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    services.get_node = patient
 
 
 @dataclass
@@ -69,14 +89,14 @@ class Campaign:
         """The end of what the drivers said."""
         return (self.folder / "said").read_text(errors="replace")[-3000:]
 
-    def disturbed(self, out: Path, kinds: Sequence[str], clean: dict[str, bytes]) -> None:
-        """A job during which one of each of `kinds` is killed, and which is run again if it does not end well."""
+    def disturbed(self, out: Path, kinds: Sequence[str], clean: dict[str, bytes]) -> int:
+        """A job during which one of each of `kinds` is killed, and which is run again if it does not end well.
+
+        Returns how many were: the job may have been over before the last.
+        """
         began = time.monotonic()
         driver = self.start(out)
-        for kind in kinds:
-            self._wait_for(kind, driver, out)
-            time.sleep(self.chance.uniform(0, 2))
-            self._kill(kind, driver)
+        kinds = list(itertools.takewhile(lambda kind: self._disturb(kind, driver, out), kinds))
         if (code := driver.wait(LIMIT_S)) != 0:
             assert parts(out).items() <= clean.items(), "something half, or other, is visible"
             print(f"{', '.join(kinds)}: the driver ended with {code}, the same command again", flush=True)
@@ -85,17 +105,30 @@ class Campaign:
         took = time.monotonic() - began
         self.slowest_s = max(self.slowest_s, took)
         print(f"{', '.join(kinds)}: {took:.0f} s", flush=True)
+        return len(kinds)
 
-    def _wait_for(self, kind: str, driver: "subprocess.Popen[bytes]", out: Path) -> None:
-        """Until there is work to disturb: encoders have been loaded, and with luck a shard has committed."""
+    def _disturb(self, kind: str, driver: "subprocess.Popen[bytes]", out: Path) -> bool:
+        """Kill one when there is work to disturb: encoders have been loaded, and with luck a shard has committed.
+
+        Whether that was before the job was over: what is counted has happened, and under a job.
+        """
         deadline = time.monotonic() + LIMIT_S
         wanted = self.chance.randrange(2)
         while not (actors(ACTORS.get(kind, ACTORS["encoder"])) and len(parts(out)) >= wanted):
-            assert driver.poll() is None, f"the job ended before it was disturbed: {self.said()}"
+            if driver.poll() is not None:
+                return False
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.1)
+        time.sleep(self.chance.uniform(0, 2))
+        while driver.poll() is None:
+            if self._kill(kind, driver):
+                self.kills[kind] += 1
+                return True
+            time.sleep(0.1)
+        return False
 
-    def _kill(self, kind: str, driver: "subprocess.Popen[bytes]") -> None:
+    def _kill(self, kind: str, driver: "subprocess.Popen[bytes]") -> bool:
+        """Whether there was one to kill."""
         if kind == "driver":
             driver.kill()
         elif kind == "node":
@@ -105,7 +138,9 @@ class Campaign:
             self.cluster.add_node(**node(2))
         elif found := actors(ACTORS[kind]):
             self.chance.choice(found).send_signal(signal.SIGKILL)
-        self.kills[kind] += 1
+        else:
+            return False  # it is being started again
+        return True
 
 
 def actors(title: str) -> list[psutil.Process]:
@@ -133,6 +168,7 @@ def main() -> int:
     parser.add_argument("--in-one-job", type=int, default=1, metavar="N", help="kills under each job (1)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    wait_longer_for_nodes()
     began = time.monotonic()
     # Short: the path of a Unix socket has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="nodes-", dir="/tmp") as name:
@@ -163,9 +199,12 @@ def run(campaign: Campaign, kills: Sequence[str], in_one_job: int) -> None:
     campaign.finish(campaign.folder / "clean")
     clean = parts(campaign.folder / "clean")
     assert len(clean) == SHARDS
-    for first in range(0, len(kills), in_one_job):
-        out = campaign.folder / f"out-{first}"
-        campaign.disturbed(out, kills[first : first + in_one_job], clean)
+    for number in itertools.count():
+        if campaign.kills.total() == len(kills):
+            return
+        out = campaign.folder / f"out-{number}"
+        first = campaign.kills.total()
+        assert campaign.disturbed(out, kills[first : first + in_one_job], clean), "the job was over at once"
         assert parts(out) == clean, "a job did not end as the undisturbed one"
         assert checker.main([str(out)]) == 0
 
