@@ -60,14 +60,16 @@ def flags(
     if finish_reason == "repetition":
         raised.add("repetition")
     speech_seconds = (seconds or 0.0) * (1.0 if speech_ratio is None else speech_ratio)
-    if seconds and speech_ratio is not None and not is_speech(speech_ratio, seconds):
-        raised.add("no_speech")
     if not text.strip():
         return _ordered(raised | {"empty"})
+    # The plan's column is float32.
+    unheard = seconds and speech_ratio is not None and speech_ratio < least_ratio(seconds) * (1 - 1e-6)
+    if unheard:
+        raised.add("no_speech")
     words = _words(text, language)
     if compression_ratio(text) > MAX_COMPRESSION_RATIO or _is_loop(words):
         raised.add("repetition")
-    if speech_seconds:
+    if speech_seconds and not unheard:
         rate = len(text) / speech_seconds
         if rate > MAX_CHARACTERS_PER_SECOND:
             raised.add("too_fast")
@@ -80,9 +82,9 @@ def flags(
     return _ordered(raised)
 
 
-def is_speech(speech_ratio: float, seconds: float) -> bool:
-    """Whether a sound with this share of speech has enough of it for words."""
-    return speech_ratio * seconds >= MIN_SPEECH_S or speech_ratio >= MIN_SPEECH_RATIO
+def least_ratio(seconds: float) -> float:
+    """The `speech_ratio` from which on a sound has speech enough for words."""
+    return min(MIN_SPEECH_S / seconds, MIN_SPEECH_RATIO)
 
 
 def compression_ratio(text: str) -> float:

@@ -31,7 +31,7 @@ GPU_ACTOR_CPUS = 0.5
 HOLDER_GPUS, SHARED_ENCODER_GPUS = 0.6, 0.4
 HOLDER_CPUS = 0.03  # it idles while others encode
 RAY_ROOM = 100 << 20  # bytes: a session's logs and sockets take tens of MB
-READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x
+READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x; silero's threads (activity.py) are beside it
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,10 @@ def connect(address: str | None) -> Cluster:
 
 
 def _init(address: str, settings: Mapping[str, Any]) -> None:
-    """On a busy machine a node may not be up after the 30 s that Ray waits: by then what it reads lies in memory."""
+    """On a busy machine a node may not be up after the 30 s that Ray waits: by then what it reads lies in memory.
+
+    What the first attempt has started idles until this process ends.
+    """
     for attempt in (1, 2):
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, namespace="spire_ray", **settings)

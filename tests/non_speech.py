@@ -1,4 +1,4 @@
-"""Sounds in which nobody speaks: silence, noise, hum and music, synthesised, from a seed."""
+"""Sounds in which nobody speaks: silence, direct current, noise, hum and music, synthesised, from a seed."""
 
 from collections.abc import Callable
 
@@ -13,6 +13,11 @@ _MAJOR, _MINOR = (0, 4, 7, 12), (0, 3, 7, 12)
 def silence(random: np.random.Generator, seconds: float) -> NDArray[np.float64]:
     """A silent room through a microphone: noise under -66 dBFS."""
     return noise(random, seconds, slope=1.0) * random.uniform(0, 0.0005)
+
+
+def offset(random: np.random.Generator, seconds: float) -> NDArray[np.float64]:
+    """Direct current, as of a broken sound card, with a little noise."""
+    return random.uniform(-0.5, 0.5) + noise(random, seconds, slope=0.0) * random.uniform(0, 0.005)
 
 
 def white(random: np.random.Generator, seconds: float) -> NDArray[np.float64]:
@@ -43,7 +48,7 @@ def arpeggio(random: np.random.Generator, seconds: float) -> NDArray[np.float64]
 
 
 KINDS: dict[str, Callable[[np.random.Generator, float], NDArray[np.float64]]] = {
-    kind.__name__: kind for kind in (silence, white, pink, hum, chords, arpeggio)
+    kind.__name__: kind for kind in (silence, offset, white, pink, hum, chords, arpeggio)
 }
 
 

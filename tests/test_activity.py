@@ -13,7 +13,7 @@ from non_speech import KINDS, sounds
 from spire_ray import tables
 from spire_ray.activity import SpeechRatios, speech_ratio, unheard_ratio
 from spire_ray.encode import units_table
-from spire_ray.quality import is_speech
+from spire_ray.quality import flags, least_ratio
 from spire_ray.vad import Vad
 
 
@@ -65,7 +65,24 @@ def test_speech_is_heard_and_nothing_else():
     vad = Vad()
     for kind in KINDS:
         for sound in sounds(kind, 5):
-            assert not is_speech(unheard_ratio(sound, vad), len(sound) / 16_000), kind
+            assert 0 < unheard_ratio(sound, vad) < least_ratio(len(sound) / 16_000), kind
     assert unheard_ratio(utterance(3.0, 0), vad) is None
     assert unheard_ratio(np.concatenate([sounds("pink", 1)[0], utterance(3.0, 0)]), vad) is None
     assert unheard_ratio(utterance(1.0, 0)[:400], vad) is None
+
+
+def test_noise_of_any_length_is_not_speech():
+    rng = np.random.default_rng(0)
+    for samples in (1100, 2000, 4000, 16_000):
+        noise = rng.normal(0, 2000, samples).astype(np.int16)
+        assert 0 < unheard_ratio(noise, Vad()) < least_ratio(samples / 16_000)
+
+
+def test_speech_beside_something_far_louder_is_speech():
+    pcm = np.zeros(48_000, np.int16)
+    pcm[:1600] = 30_000
+    pcm[16_000:] = utterance(2.0, 0) / 40
+    table = tables.from_rows([{"utterance_id": "a", "pcm": pcm.tobytes(), "duration_s": 3.0}], tables.WAVEFORMS)
+    (ratio,) = SpeechRatios()(table).column("speech_ratio").to_pylist()
+    assert ratio >= least_ratio(3.0) * (1 - 1e-6)
+    assert flags("Words.", "en", "stop", seconds=3.0, speech_ratio=ratio) == ()

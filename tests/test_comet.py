@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from evaluated_run import Said, evaluated, finished_run, made, part, task
+from evaluated_run import Said, evaluated, finished_run, made, part, run, said, task
 from spire_ray.cli import main
+
+__all__ = ["run", "said"]  # fixtures
 
 COMET = """
 import types
-
-__all__ = ["run", "said"]  # fixtures
 def download_model(name):
     return name
 def load_from_checkpoint(path):

@@ -98,6 +98,7 @@ def test_rate_of_characters(characters: int, seconds: float | None, expected: tu
 )
 def test_words_without_speech(ratio: float | None, seconds: float, expected: tuple[str, ...]) -> None:
     assert flags("Ja.", "de", "stop", seconds=seconds, speech_ratio=ratio) == expected
+    assert flags(" ", "de", "stop", seconds=seconds, speech_ratio=ratio) == ("empty",)
 
 
 def test_copied_source() -> None:
