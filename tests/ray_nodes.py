@@ -45,9 +45,9 @@ class RayNodes:
     dashboard: str
     raylets: dict[str, int] = field(default_factory=dict)  # process ids by the node's name
 
-    def join(self, name: str, cpus: int) -> None:
-        """Another node."""
-        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}")
+    def join(self, name: str, cpus: int, gpus: int = 0) -> None:
+        """Another node, with GPUs that Ray believes in."""
+        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}")
 
     def kill(self, name: str) -> None:
         """The node is gone, with everything that ran on it, as when a spot machine is taken away."""
@@ -85,7 +85,8 @@ def ray_nodes(folder: Path, environment: Mapping[str, str]) -> Iterator[RayNodes
     token.write_text(secrets.token_hex(32))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     settings = {**os.environ, **environment, **ENVIRONMENT, "PATH": path, "RAY_AUTH_TOKEN_PATH": str(token)}
-    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_ID"):
+    # The last is what spire_ray sets in its own process: an agent that has it scrapes nothing.
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_ID", "OTEL_SDK_DISABLED"):
         settings.pop(name, None)
     port, dashboard = free_ports(2)
     nodes = RayNodes(folder / "ray", settings, f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
