@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +54,21 @@ class RayNodes:
         raylet = psutil.Process(self.raylets.pop(name))
         for process in (raylet, *raylet.children(recursive=True)):
             process.send_signal(signal.SIGKILL)
+
+    def pause(self, stage: str) -> None:
+        """The actors of a stage stand still, so that a test need not be faster than they are."""
+        self._send(stage, signal.SIGSTOP)
+
+    def go_on(self, stage: str) -> None:
+        """As if there had been no pause."""
+        self._send(stage, signal.SIGCONT)
+
+    def _send(self, stage: str, number: signal.Signals) -> None:
+        for raylet in self.raylets.values():
+            for process in psutil.Process(raylet).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if f"MapBatches({stage})" in " ".join(process.cmdline()):
+                        process.send_signal(number)
 
     def start_head(self) -> None:
         """The head: one CPU, which is the driver's."""
