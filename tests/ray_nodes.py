@@ -78,7 +78,7 @@ class RayNodes:
 
     def _start(self, name: str, *options: str) -> None:
         before = self._raylets()
-        ray = Path(sys.executable).with_name("ray")
+        ray = str(Path(sys.executable).with_name("ray"))
         memory = ["--object-store-memory=200000000", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
         ports = [f"--{option}={port}" for option, port in zip(AGENT_OPTIONS, free_ports(4), strict=True)]
         command = [ray, "start", *options, *memory, *ports]
