@@ -127,7 +127,7 @@ class Unstopped:
 
 def _stage(dataset: Rows, stage: type[Any], settings: Mapping[str, Any], pool: Any, in_flight: int = 1) -> Rows:
     kept = {name: value for name, value in settings.items() if name != "flag"}
-    return Rows(dataset.shards, [*dataset.stages, (stage, kept)])
+    return type(dataset)(dataset.shards, [*dataset.stages, (stage, kept)])
 
 
 def run_in_process(monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint | None = None) -> None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,15 +45,30 @@ class RayNodes:
     dashboard: str
     raylets: dict[str, int] = field(default_factory=dict)  # process ids by the node's name
 
-    def join(self, name: str, cpus: int) -> None:
-        """Another node."""
-        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}")
+    def join(self, name: str, cpus: int, gpus: int = 0) -> None:
+        """Another node, with GPUs that Ray believes in."""
+        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}")
 
     def kill(self, name: str) -> None:
         """The node is gone, with everything that ran on it, as when a spot machine is taken away."""
         raylet = psutil.Process(self.raylets.pop(name))
         for process in (raylet, *raylet.children(recursive=True)):
             process.send_signal(signal.SIGKILL)
+
+    def pause(self, stage: str) -> None:
+        """The actors of a stage stand still, so that a test need not be faster than they are."""
+        self._send(stage, signal.SIGSTOP)
+
+    def go_on(self, stage: str) -> None:
+        """As if there had been no pause."""
+        self._send(stage, signal.SIGCONT)
+
+    def _send(self, stage: str, number: signal.Signals) -> None:
+        for raylet in self.raylets.values():
+            for process in psutil.Process(raylet).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if f"MapBatches({stage})" in " ".join(process.cmdline()):
+                        process.send_signal(number)
 
     def start_head(self) -> None:
         """The head: one CPU, which is the driver's."""
@@ -63,7 +78,7 @@ class RayNodes:
 
     def _start(self, name: str, *options: str) -> None:
         before = self._raylets()
-        ray = Path(sys.executable).with_name("ray")
+        ray = str(Path(sys.executable).with_name("ray"))
         memory = ["--object-store-memory=200000000", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
         ports = [f"--{option}={port}" for option, port in zip(AGENT_OPTIONS, free_ports(4), strict=True)]
         command = [ray, "start", *options, *memory, *ports]
@@ -85,7 +100,8 @@ def ray_nodes(folder: Path, environment: Mapping[str, str]) -> Iterator[RayNodes
     token.write_text(secrets.token_hex(32))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     settings = {**os.environ, **environment, **ENVIRONMENT, "PATH": path, "RAY_AUTH_TOKEN_PATH": str(token)}
-    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_ID"):
+    # The last is what spire_ray sets in its own process: an agent that has it scrapes nothing.
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_ID", "OTEL_SDK_DISABLED"):
         settings.pop(name, None)
     port, dashboard = free_ports(2)
     nodes = RayNodes(folder / "ray", settings, f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")

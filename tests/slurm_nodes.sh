@@ -34,8 +34,8 @@ SlurmctldLogFile=$FOLDER/slurmctld.log
 SlurmdLogFile=$FOLDER/slurmd-%n.log
 ReturnToService=2
 KillWait=10
-NodeName=node1 NodeAddr=10.77.0.1 CPUs=$(nproc) RealMemory=4000
-NodeName=node2 NodeAddr=10.77.0.2 CPUs=$(nproc) RealMemory=4000
+NodeName=node1 NodeAddr=10.77.0.1 CPUs=$(nproc --all) RealMemory=4000
+NodeName=node2 NodeAddr=10.77.0.2 CPUs=$(nproc --all) RealMemory=4000
 PartitionName=all Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP
 CONF
 
