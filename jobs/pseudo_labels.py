@@ -3,7 +3,8 @@
     CORPUS ─tokenize─> WORK/units ─> WORK/transcripts.jsonl ─translate─> WORK/translations ─build-dataset─> WORK/dataset
 
 Copy this file, edit what is in capitals, run or submit it; the same command again does what is missing. The corpus has
-reference transcripts; WORK is a folder that every node sees.
+reference transcripts; WORK is a folder that every node sees. After a `spire-ray retry WORK/units` the set is another
+one: build it into another folder.
 
     python jobs/pseudo_labels.py CORPUS WORK
     ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/pseudo_labels.py s3://corpora/x /shared/x
@@ -49,7 +50,7 @@ def write_transcripts(units: Path, text: Path) -> None:
         joined = Joined(Store(str(units)))
         for shard in range(joined.plan.shards):
             for row in joined.shard(shard):
-                if row["reference"] and row["error"] is None:
+                if row["reference"]:
                     told = {"id": row["utterance_id"], "text": row["reference"]}
                     lines.write(json.dumps(told, ensure_ascii=False) + "\n")
     os.rename(unfinished, text)

@@ -79,6 +79,8 @@ def decide(store: Store, shards: int, recipe: Recipe, fingerprint: str) -> None:
     found, names = columns.codes("reason")
     own = np.array([KEPT if name is None else _CODES[name] for name in names], np.int16)
     reasons = own[found] if len(found) else found
+    # Weights first: a sentence that a corpus without weight has too is no duplicate.
+    _weighted(columns, recipe, reasons)
     _duplicates(columns, recipe, reasons)
     _drawn(columns, recipe, reasons)
     dev = np.zeros(len(reasons), np.bool_)
@@ -105,13 +107,16 @@ def _duplicates(columns: Columns, recipe: Recipe, reasons: draw.Codes) -> None:
         reasons[dedupe.near_duplicates(bands, kept)] = _CODES["near_duplicate"]
 
 
-def _drawn(columns: Columns, recipe: Recipe, reasons: draw.Codes) -> None:
+def _weighted(columns: Columns, recipe: Recipe, reasons: draw.Codes) -> None:
     if recipe.weights:
         corpora, names = columns.codes("corpus")
         for name in sorted(recipe.weights.keys() - set(names)):
             print(f"spire-ray: --weights {one_line(name)}: no utterance is of such a corpus", file=sys.stderr)
         outside = draw.outside_weights(columns.keys("utterance")[0], corpora, names, recipe.weights, recipe.seed)
         reasons[outside & (reasons == KEPT)] = _CODES["weight"]
+
+
+def _drawn(columns: Columns, recipe: Recipe, reasons: draw.Codes) -> None:
     if recipe.per_language is not None:
         scores = columns.numbers(recipe.top_k) * draw.BEST_FIRST[recipe.top_k] if recipe.top_k else None
         languages, _ = columns.codes("language")

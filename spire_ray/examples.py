@@ -101,6 +101,7 @@ class Examples:
             there = {one["language"]: _said(one["text"]) for one in row["references"] or ()}
         else:
             there = {one["target_language"]: one["text"] for one in row["translations"]}
+        there.pop(row["source_language"] or "en", None)  # a reference of what is said is no translation
         return {language: text for language in self.languages if (text := there.get(language)) is not None}
 
 

@@ -29,7 +29,7 @@ VALUES = (
 )
 MISSING = ("error", "unknown_language", "no_units", "no_transcript", "no_translation")
 WRONG_LANGUAGE = "wrong_language"  # identified as another, where there is a bound on lid
-GLOBAL = ("duplicate_text", "duplicate_units", "near_duplicate", "weight", "not_drawn")
+GLOBAL = ("weight", "duplicate_text", "duplicate_units", "near_duplicate", "not_drawn")
 # In the order in which they are looked for, which is that of the funnel.
 REASONS = (*MISSING, *FLAGS, *VALUES[:7], WRONG_LANGUAGE, *VALUES[7:], *GLOBAL)
 

@@ -179,15 +179,15 @@ def test_parts_in_object_storage_are_those_of_a_disk(out: Path, tmp_path: Path, 
     assert len(in_memory.cat_file("/bucket/m.jsonl").splitlines()) == 15
 
 
-def test_blank_references_are_none(tmp_path: Path) -> None:
-    references = {"de": "eins", "fr": "  "}
+def test_blank_references_are_none_and_one_of_what_is_said_is_no_translation(tmp_path: Path) -> None:
+    references = {"de": "eins", "fr": "  ", "en": "won"}
     rows = [
         {"id": "a", "reference": "one", "references": references},
         {"id": "b", "reference": " ", "references": references},
     ]
     run = make_run(tmp_path / "run", [{**row, "units": [1], "duration_s": 1.0} for row in rows])
     file = tmp_path / "m.jsonl"
-    assert export(run, file, "--format", "nemo", "--text", "reference", "--languages", "de", "fr") == 0
+    assert export(run, file, "--format", "nemo", "--text", "reference", "--languages", "en", "de", "fr") == 0
     said = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(row["utterance_id"], row["target_lang"], row["text"]) for row in said] == [
         ("a", "en", "one"),

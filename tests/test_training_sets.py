@@ -119,6 +119,15 @@ def test_drawing_is_by_id_and_weights_by_corpus(tmp_path: Path) -> None:
     assert {row["reason"] for row in rows_of(tmp_path / "weighed", "dropped")} == {"weight"}
 
 
+def test_a_duplicate_in_a_corpus_without_weight_is_none(tmp_path: Path) -> None:
+    same = {"units": [1, 2, 3], "reference": "The same sentence.", "references": {}}
+    rows = [{"id": "a", "corpus": "read", **same}, {"id": "b", "corpus": "talk", **same}]
+    build(
+        make_run(tmp_path / "run", rows), tmp_path / "set", "--tasks", "asr", "--weights", "read=0", "--dedupe", "text"
+    )
+    assert [row["utterance_id"] for row in rows_of(tmp_path / "set", "train")] == ["b"]
+
+
 def test_the_best_by_a_score_of_a_callable(run: Path, tmp_path: Path) -> None:
     rows = many(20)
     options = ["--tasks", "st", "--scorer", "datasets_bundle:longer_numbers", "--keep", "qe>=2"]
@@ -199,7 +208,8 @@ def test_values_are_those_of_others(tmp_path: Path) -> None:
         {"id": "b", "units": [2], "reference": "Das ist nicht, was hier stehen sollte.", "transcript": "It is not so."},
         {"id": "c", "units": [3], "reference": "…", "transcript": "no words to compare with"},
     ]
-    build(make_run(tmp_path / "run", rows), tmp_path / "set", "--tasks", "asr", "--keep", "lid>0.3", "wer<=0.5")
+    run = make_run(tmp_path / "run", [{**row, "duration_s": 3.0} for row in rows])
+    build(run, tmp_path / "set", "--tasks", "asr", "--keep", "lid>0.3", "wer<=0.5")
     kept, lost = rows_of(tmp_path / "set", "train"), rows_of(tmp_path / "set", "dropped")
     assert kept[0]["wer"] == pytest.approx(jiwer.wer("we need seventeen rooms please", "we need four rooms"))
     lost.sort(key=lambda row: str(row["utterance_id"]))
