@@ -8,12 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
+import pyarrow.parquet as pq
 import pytest
 
+import checker
 from crashing_decoder import breaking_decoders, counted_starts
+from in_process import run_in_process, small_checkpoint
 from mutations import mutated, originals
 from sounds import encoded, pcm16
 from spire_ray import decoders, tables
+from spire_ray.cli import main
 from spire_ray.decoders import Decoders
 from spire_ray.read import ReadAudio
 
@@ -111,6 +115,28 @@ def test_damaged_files_have_one_outcome_each(tmp_path: Path) -> None:
 @pytest.mark.torture
 def test_damaged_files_in_thousands(tmp_path: Path) -> None:
     campaign(tmp_path, 20_000, seed=1)
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.torture)])
+def test_a_run_over_damaged_files_ends_with_a_row_for_each(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plan, reader, commits and records as they are; only the models are stand-ins."""
+    run_in_process(monkeypatch, small_checkpoint(tmp_path / "checkpoint"))
+    chance, whole = random.Random(2), originals()
+    datas = [data for _, data in whole]
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    for n in range(count):
+        name, data = whole[n % len(whole)]
+        (corpus / f"{n:05}.{name.split()[0].lower().removesuffix('ex')}").write_bytes(mutated(data, datas, chance))
+    began = time.monotonic()
+    assert main(["tokenize", str(corpus), str(out), "--checkpoint", "any", "--shard-minutes", "1"]) == 0
+    rows = pq.read_table(out / "units", columns=["utterance_id", "error"]).to_pylist()
+    assert sorted(row["utterance_id"] for row in rows) == sorted(file.name for file in corpus.iterdir())
+    reasons = Counter(row["error"] and tables.reason_of(row["error"]) for row in rows)
+    assert checker.main([str(out)]) == 0
+    print(f"{count} damaged files through a whole run in {time.monotonic() - began:.0f} s: {dict(reasons)}")
 
 
 @pytest.mark.torture
