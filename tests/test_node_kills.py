@@ -11,8 +11,7 @@ import pytest
 import checker
 
 
-# Not in `make test` yet: on a busy machine it takes longer than a test may.
-@pytest.mark.torture
+@pytest.mark.timeout(900)
 def test_a_job_survives_an_actor_and_a_node() -> None:
     folder = Path(checker.__file__).parent
     command = [sys.executable, str(folder / "node_kills.py"), "--kills", "2", "--kinds", "encoder", "node"]
