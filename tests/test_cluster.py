@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +19,7 @@ import checker
 from conftest import RATE, sound
 from ray_nodes import RayNodes, ray_nodes
 from s3_server import S3Server
+from test_secrets import SAID, SECRETS, files
 
 SHARDS = 10
 SPIRE_RAY = str(Path(sys.executable).with_name("spire-ray"))
@@ -57,10 +58,12 @@ def corpus(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> str
     return f"{s3_server.url}/cluster"
 
 
-def submit(nodes: RayNodes, *words: str) -> "subprocess.Popen[str]":
+def submit(nodes: RayNodes, *words: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
     command = [SPIRE_RAY, "submit", "--address", nodes.dashboard, *words]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=dict(nodes.environment))
+    return subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, env={**nodes.environment, **(environment or {})}
+    )
 
 
 def tokenize(corpus: str, out: str, bundle: Path) -> list[str]:
@@ -161,6 +164,36 @@ def test_the_exit_code_is_the_jobs_and_mistakes_are_found_before(nodes: RayNodes
     job = submit(nodes, "show", "some/folder")
     assert "some/folder is relative to this folder" in job.communicate(timeout=100)[1]
     assert job.returncode == 2
+
+
+def test_neither_secrets_nor_what_was_said_are_in_the_dashboard(nodes: RayNodes, bundle: Path, tmp_path: Path) -> None:
+    """The submitter has the secrets in its environment; the job's records, its log and all of Ray's files have not."""
+    soundfile.write(tmp_path / "a.wav", sound(1.5, 0), RATE)
+    rows = [{"audio": name, "text": SAID} for name in ("a.wav", "missing.wav")]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = {name: value for name, value in SECRETS.items() if name not in nodes.environment}
+    job = submit(nodes, *tokenize(str(tmp_path / "m.jsonl"), str(tmp_path / "out"), bundle), environment=own)
+    log, told = job.communicate(timeout=400)
+    assert job.returncode == 0, log + told
+    (name,) = re.findall(r"^job (\S+)$", told, re.MULTILINE)
+    token = Path(nodes.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+    found = {"the terminal": (log + told).encode()}
+    for place in (
+        f"jobs/{name}",
+        f"jobs/{name}/logs",
+        "v0/actors?detail=1",
+        "v0/tasks?detail=1",
+        "v0/workers?detail=1",
+    ):
+        request = urllib.request.Request(f"{nodes.dashboard}/api/{place}", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found[place] = answer.read()
+    assert name.encode() in found[f"jobs/{name}"]
+    assert b"EncodeUnits" in found["v0/actors?detail=1"]
+    found |= {str(path): path.read_bytes() for path in files(nodes.folder)}
+    for place, data in found.items():
+        for secret in (*own.values(), SAID):
+            assert secret.encode() not in data, f"{secret!r} is in {place}"
 
 
 def test_nobody_submits_without_the_token(nodes: RayNodes) -> None:

@@ -135,13 +135,15 @@ def test_flags_know_what_was_said_and_for_how_long(engine: Engine, monkeypatch: 
     of_one = utterances(1)[0]
     rows = [
         {**of_one, "utterance_id": "fast", "duration_s": 0.2},
-        {**of_one, "utterance_id": "mostly-silent", "duration_s": 20.0, "speech_ratio": 0.01},
+        {**of_one, "utterance_id": "mostly-silent", "duration_s": 20.0, "speech_ratio": 0.0125},
+        {**of_one, "utterance_id": "noise", "duration_s": 20.0, "speech_ratio": 0.01},
         {**of_one, "utterance_id": "slow", "duration_s": 2000.0},
         {**of_one, "utterance_id": "unknown", "duration_s": None},
     ]
     for table in engine.run(stage, rows)[:2]:
-        pace = {row["utterance_id"]: {"too_fast", "too_slow"} & set(row["flags"]) for row in table}
-        assert pace == {"fast": {"too_fast"}, "mostly-silent": {"too_fast"}, "slow": {"too_slow"}, "unknown": set()}
+        pace = {row["utterance_id"]: {"too_fast", "too_slow", "no_speech"} & set(row["flags"]) for row in table}
+        spoken = {"fast": {"too_fast"}, "mostly-silent": {"too_fast"}, "slow": {"too_slow"}, "unknown": set()}
+        assert pace == {**spoken, "noise": {"no_speech"}}
 
 
 def test_deterministic_answers_do_not_depend_on_their_shards(
