@@ -11,6 +11,8 @@ import pytest
 import checker
 
 
+# Not in `make test`, for its minutes: a killed driver and a killed engine are, in test_interruption.py, test_interrupted_text.py.
+@pytest.mark.torture
 @pytest.mark.timeout(900)
 def test_a_job_survives_an_actor_and_a_node() -> None:
     folder = Path(checker.__file__).parent
