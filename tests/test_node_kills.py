@@ -11,7 +11,7 @@ import pytest
 import checker
 
 
-# Not in `make test`, for its minutes: a killed driver and a killed engine are, in test_interruption.py, test_interrupted_text.py.
+# Not in `make test`, for its minutes. There a driver and an engine are killed: test_interruption.py, test_interrupted_text.py.
 @pytest.mark.torture
 @pytest.mark.timeout(900)
 def test_a_job_survives_an_actor_and_a_node() -> None:
