@@ -11,7 +11,7 @@ import pytest
 import checker
 
 
-# Not in `make test`, for its minutes. There a driver and an engine are killed: test_interruption.py, test_interrupted_text.py.
+# Not in `make test`, for its minutes; test_interruption.py kills a driver there, test_interrupted_text.py an engine.
 @pytest.mark.torture
 @pytest.mark.timeout(900)
 def test_a_job_survives_an_actor_and_a_node() -> None:
