@@ -74,7 +74,9 @@ def test_bad_weather_changes_nothing(
     s3fs.S3FileSystem.clear_instance_cache()
     proxy.forget()
     # Of the corpus, whole objects alone: of a manifest nobody knows what it was.
-    proxy.weather = Weather(slow_down=0.20, reset=0.05, truncated=0.05, flipped=0.15, flips=r"/(audio|foul)/")
+    proxy.weather = Weather(
+        slow_down=0.20, reset=0.05, truncated=0.05, flipped=0.15, slow=0.05, flips=r"/(audio|foul)/"
+    )
     began = time.monotonic()
     assert run(job, "foul") == 0, capsys.readouterr().err
     took = time.monotonic() - began
@@ -84,7 +86,7 @@ def test_bad_weather_changes_nothing(
     print(f"{len(asked)} requests, faults { ({kind: met.count(kind) for kind in set(met)}) }")
     print(f"at most {max(attempts.values())} attempts, {took:.1f} s, {usual:.1f} s without")
     assert contents(job, "foul") == contents(job, "clear")
-    assert set(met) == {"slow_down", "reset", "truncated", "flipped"}
+    assert set(met) == {"slow_down", "reset", "truncated", "flipped", "slow"}
     assert max(attempts.values()) <= 8
     assert not [one for one in asked if one.method == "DELETE"]
 
