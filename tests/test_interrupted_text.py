@@ -10,6 +10,8 @@ import pytest
 
 from test_interruption import parts, start, wait_for_a_part
 
+# Not in `make test`, for its minutes: test_s3_run.py goes on with such an OUT, test_isolation.py has engines that die.
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(900)]
 TEXT = ["--languages", "de", "--max-tokens", "64"]
 
 
@@ -18,9 +20,6 @@ def read_ids(part: bytes) -> list[str]:
     return ids
 
 
-# Not in `make test`, for its minutes: test_s3_run.py goes on with such an OUT, test_crash_points.py makes all of them.
-@pytest.mark.torture
-@pytest.mark.timeout(900)
 def test_a_run_killed_while_it_generates_ends_with_whole_tables_and_the_same_units(
     bundle: Path, manifest: Path, tmp_path: Path
 ) -> None:
@@ -55,7 +54,6 @@ def engine_processes(session: int) -> list[int]:
     return found
 
 
-@pytest.mark.timeout(900)
 def test_an_engine_that_dies_is_started_again_and_its_shards_are_done(
     bundle: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

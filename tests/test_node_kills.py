@@ -11,8 +11,6 @@ import pytest
 import checker
 
 
-# Not in `make test`, for its minutes; test_interruption.py kills a driver there, test_interrupted_text.py an engine.
-@pytest.mark.torture
 @pytest.mark.timeout(900)
 def test_a_job_survives_an_actor_and_a_node() -> None:
     folder = Path(checker.__file__).parent
