@@ -59,9 +59,9 @@ def flags(
     raised = {"truncated"} if finish_reason == "length" else set()
     if finish_reason == "repetition":
         raised.add("repetition")
-    speech_seconds = (seconds or 0.0) * (1.0 if speech_ratio is None else speech_ratio)
     if not text.strip():
         return _ordered(raised | {"empty"})
+    speech_seconds = (seconds or 0.0) * (1.0 if speech_ratio is None else speech_ratio)
     # The plan's column is float32.
     unheard = seconds and speech_ratio is not None and speech_ratio < least_ratio(seconds) * (1 - 1e-6)
     if unheard:
