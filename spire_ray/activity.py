@@ -3,7 +3,7 @@
 Whether there is speech at all, silero-vad tells: it stops listening as soon as it has heard a quarter of a second. How
 much there is of it, loudness tells.
 
-Of that share, against silero-vad on 40 studio prompts, the mean difference was 0.03 to 0.05, plain, between silences, or
+Of that, against silero-vad on 40 studio prompts, the mean difference was 0.03 to 0.05, plain, between silences, or
 with noise 20 to 30 dB under the speech; at 10 dB it was 0.12, and always too small. Loudness costs 1/87,000 of real
 time on one core of an AMD EPYC (utterances of 3 to 16 s, best of 7), where silero-vad costs 1/374.
 """
