@@ -24,6 +24,7 @@ SPIRE=${SPIRE:-/shared/spire_ray}
 PORT=$((20000 + SLURM_JOB_ID % 10000)) # two jobs of one user may share a node
 export PATH="$SPIRE/.venv/bin:$PATH" HF_HOME="$SPIRE/huggingface" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600 RAY_USAGE_STATS_ENABLED=0
+export RAY_health_check_period_ms=1000 # a lost node is believed lost after five looks, not 3 s apart but one
 # The driver's process and its exit code by way of files: symmetric-run has a code of its own.
 driver="$SPIRE/.driver-$SLURM_JOB_ID" result="$SPIRE/.exit-$SLURM_JOB_ID"
 rm -f "$driver" "$result"

@@ -1,16 +1,14 @@
 """Self-attention over packed rows, each utterance by itself."""
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from itertools import accumulate
 from typing import TypeAlias
 
 import torch
 from torch.nn import functional
 
-try:
-    from torch.nn.attention import varlen
-except ImportError:  # torch before 2.10
-    varlen = None  # type: ignore[assignment]
+HAS_VARLEN = find_spec("torch.nn.attention.varlen") is not None  # from torch 2.10 on
 
 Attention: TypeAlias = Callable[[torch.Tensor], torch.Tensor]  # packed queries, keys and values [N, 3D] to [N, D]
 
@@ -22,7 +20,7 @@ def over(lengths: Sequence[int], rows: int, heads: int, device: torch.device, dt
     utterance, which is exact everywhere.
     """
     parts = [*lengths, *([rows - sum(lengths)] if rows > sum(lengths) else [])]
-    if device.type != "cuda" or dtype == torch.float32 or varlen is None:
+    if device.type != "cuda" or dtype == torch.float32 or not HAS_VARLEN:
         return lambda qkv: each(qkv, parts, heads)
     bounds = torch.tensor([0, *accumulate(parts)], dtype=torch.int32).to(device)
     return lambda qkv: packed(qkv, bounds, max(parts), heads)
@@ -40,6 +38,9 @@ def each(qkv: torch.Tensor, lengths: list[int], heads: int) -> torch.Tensor:
 
 def packed(qkv: torch.Tensor, bounds: torch.Tensor, longest: int, heads: int) -> torch.Tensor:
     """All utterances in one kernel. bounds: int32 [utterances + 1], where each begins and the last ends."""
+    # Where it is needed: its import takes 4.4 s of a CPU, of torch's compiler, which is most of an encoder's start.
+    from torch.nn.attention import varlen
+
     query, key, value = qkv.view(len(qkv), 3, heads, -1).unbind(1)
     attended = varlen.varlen_attn(query, key, value, bounds, bounds, longest, longest)
     assert isinstance(attended, torch.Tensor)

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spire_ray import outputs
-from spire_ray.parity import PARITY
 from spire_ray.shards import StoreAt, shard_of
-from spire_ray.tables import TRANSCRIPTS, TRANSLATIONS, UNITS, reason_of, unnest
+from spire_ray.tables import PARITY, TRANSCRIPTS, TRANSLATIONS, UNITS, reason_of, unnest
 
 NAMED_FAULTS = 5  # error rows that a summary names: the end of a run shows a few
 

@@ -17,10 +17,10 @@ from spire_ray.codebook_card import FEATURES, read_card, refuse_other
 from spire_ray.errors import UserError
 from spire_ray.hubert import SAMPLE_RATE
 from spire_ray.hubert_weights import check_weights, read_config, weights_sha256
-from spire_ray.parity import BOUNDS, FIRST_S, PARITY, ParityGate
+from spire_ray.parity import BOUNDS, FIRST_S, ParityGate
 from spire_ray.pcm import pcm_views
 from spire_ray.shard_encoder import ShardEncoder
-from spire_ray.tables import UNITS, WAVEFORMS, nest, unnest
+from spire_ray.tables import PARITY, UNITS, WAVEFORMS, nest, unnest
 from spire_ray.units import collapse
 
 

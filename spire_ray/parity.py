@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -17,18 +16,6 @@ SAMPLED = 0.001  # of all utterances, by a hash of the id: every attempt checks 
 FIRST_S = {"cpu": 10.0, "cuda": 120.0}  # of audio in an actor's first shard: 1 to 3 s of work
 BOUNDS = {"float32": 0.02, "float16": 0.02, "bfloat16": 0.05}  # share of frames that may have another unit
 MIN_FRAMES = 500  # 10 s: of fewer a single frame would be a large share
-
-
-# Parity as a column.
-PARITY = pa.struct(
-    [
-        ("utterances", pa.int64()),
-        ("frames", pa.int64()),
-        ("other_units", pa.int64()),
-        ("squared_error", pa.float64()),
-        ("squared_norm", pa.float64()),
-    ]
-)
 
 
 @dataclass(frozen=True)

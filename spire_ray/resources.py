@@ -207,13 +207,18 @@ def engine_pool(cluster: Cluster, tensor_parallel_size: int = 1) -> Pool:
 
 
 def loader_pool(engines: Pool) -> Pool:
-    """Loading a shard's units takes milliseconds: one actor to eight engines. As commits, it reserves nothing."""
-    return Pool(-(-engines.size // 8), num_cpus=0, num_gpus=0)
+    """Loading a shard's units takes milliseconds. As commits, it reserves nothing."""
+    return _beside(engines)
 
 
 def commit_pool(models: Pool) -> Pool:
-    """Commits are small: one actor to eight of the models it serves.
+    """Commits are small.
 
-    It reserves nothing, so that it finds a place on what is left when its node is lost: all shards wait for it.
+    It reserves nothing, so that it finds a place on what is left when its node is lost.
     """
-    return Pool(-(-models.size // 8), num_cpus=0, num_gpus=0)
+    return _beside(models)
+
+
+def _beside(models: Pool) -> Pool:
+    """One actor to eight models, and one more: all shards pass here, and a node may be lost unnoticed for 15 s."""
+    return Pool(min(models.size, 1 + -(-models.size // 8)), num_cpus=0, num_gpus=0)

@@ -78,6 +78,16 @@ UNITS = pa.schema(
         ("error", pa.string()),
     ]
 )
+# The fields of `parity.Parity`, here since what commits has no need of torch. Stored in no table.
+PARITY = pa.struct(
+    [
+        ("utterances", pa.int64()),
+        ("frames", pa.int64()),
+        ("other_units", pa.int64()),
+        ("squared_error", pa.float64()),
+        ("squared_norm", pa.float64()),
+    ]
+)
 _GENERATED: list[tuple[str, pa.DataType]] = [
     ("text", pa.string()),
     ("finish_reason", pa.string()),  # stop, length, repetition (a loop that the engine ended)

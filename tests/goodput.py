@@ -43,6 +43,13 @@ class Churn:
     drivers: int = 0
     node_seconds: float = 0.0
     joins_at: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    out: Path | None = None
+
+    def say(self, what: str) -> None:
+        """A line, with the seconds since the job began and the shards that were done."""
+        done = len(list((self.out / "units").glob("part-*"))) if self.out else 0
+        print(f"{time.monotonic() - self.began:5.0f} s: {what}; {done} shards done", flush=True)
 
     def join(self) -> None:
         """A node on the core that has none."""
@@ -58,6 +65,7 @@ class Churn:
     def lose(self, join_after: float) -> None:
         """One node ends; another is due."""
         if nodes := sorted(self.cluster.worker_nodes, key=raylet):
+            self.say("a node is lost")
             self.cluster.remove_node(self.chance.choice(nodes), allow_graceful=False)
             self.joins_at.append(time.monotonic() + join_after)
             self.kills += 1
@@ -72,7 +80,8 @@ class Churn:
 
     def run(self, out: Path, options: argparse.Namespace) -> float:
         """The disturbed job. Returns how long it took, in seconds."""
-        began = last = time.monotonic()
+        self.out = out
+        self.began = began = last = time.monotonic()
         node_at, driver_at = began + options.node_every, began + options.driver_every
         driver = self.start("corpus", out)
         while (code := driver.poll()) is None or code != 0:
@@ -81,15 +90,17 @@ class Churn:
             self.node_seconds += (now - last) * len(self.cluster.worker_nodes)
             last = now
             if code is not None:  # a fault: the same command again, as a scheduler would
-                print(f"{now - began:.0f} s: the driver ended with {code}", flush=True)
+                self.say(f"the driver ended with {code}")
                 driver = self.start("corpus", out)
             elif now >= driver_at:
+                self.say("a driver is killed")
                 driver.kill()
                 driver.wait()
                 driver, driver_at = self.start("corpus", out), now + options.driver_every
             if self.joins_at and now >= self.joins_at[0]:
                 self.joins_at.pop(0)
                 self.join()
+                self.say("a node has joined")
             elif now >= node_at:
                 self.lose(options.join_after)
                 node_at = now + options.node_every
@@ -177,5 +188,5 @@ def measured(churn: Churn, options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_health_check_period_ms": "1000"}  # as in cluster/
     sys.exit(main())

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch._dynamo.testing import CompileCounter
+from torch.nn.attention import varlen
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 # Longer and shorter than a frame's stride apart, odd, equal, from one frame to some seconds.
@@ -180,7 +181,7 @@ def test_attention_in_one_kernel_is_that_of_each_utterance(monkeypatch: pytest.M
             out[begin:end] = torch.einsum("hqk,khd->qhd", scores.softmax(dim=-1), value[begin:end].double()).to(out)
         return out
 
-    monkeypatch.setattr(attention.varlen, "varlen_attn", by_definition)
+    monkeypatch.setattr(varlen, "varlen_attn", by_definition)
     qkv = torch.randn(64, 3 * 128, generator=torch.Generator().manual_seed(0))
     lengths = [5, 1, 40, 18]
     bounds = torch.tensor([0, 5, 6, 46, 64], dtype=torch.int32)
