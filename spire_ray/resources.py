@@ -168,7 +168,8 @@ def encoder_pool(cluster: Cluster, gpus_each: float = 1.0) -> Pool:
         return Pool(cluster.gpus * int(1 / gpus_each + 1e-9), num_cpus=0, num_gpus=gpus_each)
     # As many threads as fill a node: of two nodes with 6 CPUs, three encoders with 4 threads leave one without a place.
     threads = max(1, cluster.node_cpus // -(-cluster.node_cpus // CPUS_PER_ENCODER))
-    return Pool(max(1, int(cluster.cpus) // threads), num_cpus=threads - 1 or 0.5, num_gpus=0, threads=threads)
+    # Of a node's one CPU more than half: one whose node is lost must wait for the next, and not double up on another.
+    return Pool(max(1, int(cluster.cpus) // threads), num_cpus=threads - 1 or 0.55, num_gpus=0, threads=threads)
 
 
 def holder_pool(encoders: Pool) -> Pool:
@@ -190,7 +191,8 @@ def cutter_pool(cluster: Cluster) -> Pool:
 def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
     """Readers enough for the encoders, within the CPUs those leave."""
     if not encoders.num_gpus:
-        return Pool(encoders.size, num_cpus=min(0.5, encoders.num_cpus / 2), num_gpus=0)
+        # A node has room for another's, which is lost with what it has read and waits no longer than for that room.
+        return Pool(encoders.size, num_cpus=0.5 if encoders.num_cpus >= 1 else 0.2, num_gpus=0)
     feeding = encoders.size * encoders.num_gpus * GPU_ACTOR_CPUS
     spare = cluster.cpus - feeding
     if spare < 1:

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import soundfile
 from ray.cluster_utils import Cluster
@@ -29,6 +31,7 @@ from conftest import RATE, sound
 from node_kills import SPIRE_RAY, node, wait_longer_for_nodes
 
 SOUNDS, SECONDS = 8, 110.0  # different ones, and each is a shard
+ACTOR = re.compile(r"ray::MapWorker\(MapBatches\((\w+)")
 LIMIT_S = 3600.0  # beyond the minutes asked for
 
 
@@ -43,13 +46,20 @@ class Churn:
     drivers: int = 0
     node_seconds: float = 0.0
     joins_at: list[float] = field(default_factory=list)
-    began: float = field(default_factory=time.monotonic)
+    began: float = 0.0
+    counted: float = 0.0
     out: Path | None = None
 
     def say(self, what: str) -> None:
         """A line, with the seconds since the job began and the shards that were done."""
         done = len(list((self.out / "units").glob("part-*"))) if self.out else 0
         print(f"{time.monotonic() - self.began:5.0f} s: {what}; {done} shards done", flush=True)
+
+    def count(self, nodes: int) -> None:
+        """So many there have been since the last count."""
+        now = time.monotonic()
+        self.node_seconds += (now - self.counted) * nodes
+        self.counted = now
 
     def join(self) -> None:
         """A node on the core that has none."""
@@ -65,8 +75,10 @@ class Churn:
     def lose(self, join_after: float) -> None:
         """One node ends; another is due."""
         if nodes := sorted(self.cluster.worker_nodes, key=raylet):
-            self.say("a node is lost")
-            self.cluster.remove_node(self.chance.choice(nodes), allow_graceful=False)
+            lost = self.chance.choice(nodes)
+            stages = sorted(ACTOR.findall(" ".join(" ".join(one.cmdline()) for one in psutil.Process(raylet(lost)).children(recursive=True))))
+            self.say(f"a node is lost, {stages}")
+            self.cluster.remove_node(lost, allow_graceful=False)
             self.joins_at.append(time.monotonic() + join_after)
             self.kills += 1
 
@@ -81,14 +93,13 @@ class Churn:
     def run(self, out: Path, options: argparse.Namespace) -> float:
         """The disturbed job. Returns how long it took, in seconds."""
         self.out = out
-        self.began = began = last = time.monotonic()
+        self.began = self.counted = began = time.monotonic()
         node_at, driver_at = began + options.node_every, began + options.driver_every
         driver = self.start("corpus", out)
         while (code := driver.poll()) is None or code != 0:
             now = time.monotonic()
             assert now - began < 60 * options.minutes + LIMIT_S, "the job does not end"
-            self.node_seconds += (now - last) * len(self.cluster.worker_nodes)
-            last = now
+            self.count(alive := len(self.cluster.worker_nodes))
             if code is not None:  # a fault: the same command again, as a scheduler would
                 self.say(f"the driver ended with {code}")
                 driver = self.start("corpus", out)
@@ -100,6 +111,7 @@ class Churn:
             if self.joins_at and now >= self.joins_at[0]:
                 self.joins_at.pop(0)
                 self.join()
+                self.count(alive)  # Ray has it from here on
                 self.say("a node has joined")
             elif now >= node_at:
                 self.lose(options.join_after)
@@ -167,13 +179,14 @@ def measured(churn: Churn, options: argparse.Namespace) -> int:
     """An undisturbed job for the speed, then the disturbed one."""
     churn.join()
     churn.join()
-    make_sounds(churn.folder / "clean")
+    make_sounds(churn.folder / "sounds")
+    repeat_sounds(churn.folder / "sounds", churn.folder / "clean", 12 * SOUNDS)
     clean, out = churn.folder / "out-clean", churn.folder / "out"
     assert churn.start("clean", clean).wait(LIMIT_S) == 0, (churn.folder / "said").read_text()[-3000:]
     speed = rtfx(clean)
     files = max(SOUNDS, round(60 * options.minutes * speed / SECONDS))
     print(f"undisturbed: RTFx {speed:.1f} on two nodes; {files} files of {SECONDS:g} s", flush=True)
-    repeat_sounds(churn.folder / "clean", churn.folder / "corpus", files)
+    repeat_sounds(churn.folder / "sounds", churn.folder / "corpus", files)
     churn.drivers = 0
     took = churn.run(out, options)
     expected = units(clean)
