@@ -15,8 +15,9 @@ subtracts what is committed and has the rest done here.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
@@ -29,6 +30,7 @@ from spire_ray.parity import BOUNDS
 from spire_ray.plan import Shard
 from spire_ray.recordings import CommitSegments, CutRecordings
 from spire_ray.resources import (
+    Cluster,
     Pool,
     commit_pool,
     cutter_pool,
@@ -45,9 +47,10 @@ from spire_ray.settings import Encoding, Features, Generation
 from spire_ray.shards import ReadShard, StoreAt
 from spire_ray.stop import unless_stopped
 
+Stage: TypeAlias = tuple[type[Any], Mapping[str, Any]]  # its class, and what that is made with
 MAX_BLOCKS = 2_000  # each costs the driver 1.2 ms before the first shard: 10^4 took 12 s, 10^5 take 100 s and 1 GB
-SHARDS_IN_FLIGHT = 4  # in one engine, so that its batch never drains between shards
-SHARDS_ON_A_GPU = 2  # in one encoder, so that the host packs one while the GPU computes another
+SHARDS_IN_AN_ENGINE = 4  # so that its batch never drains between shards
+SHARDS_IN_AN_ENCODER = 2  # one is read and packed while another is computed
 
 
 def recordings_to_segments(
@@ -63,8 +66,8 @@ def recordings_to_segments(
         "storage_options": out.storage_options,
     }
     dataset = _source(shards)
-    dataset = _stage(dataset, unless_stopped(CutRecordings), listen, cutters)
-    return _stage(dataset, CommitSegments, {"out": out, "fingerprint": mark}, commit_pool(cutters))
+    dataset = _stage(dataset, [(unless_stopped(CutRecordings), listen)], cutters)
+    return _stage(dataset, [(CommitSegments, {"out": out, "fingerprint": mark})], commit_pool(cutters))
 
 
 def audio_to_units(
@@ -91,11 +94,8 @@ def audio_to_units(
     }
     commit = {"out": out, "fingerprint": fingerprint}
 
-    dataset = _source(shards)
-    dataset = _stage(dataset, unless_stopped(ReadShard), read, reader_pool(driver.cluster, encoders))
-    in_flight = SHARDS_ON_A_GPU if encoders.num_gpus else 1
-    dataset = _stage(dataset, unless_stopped(EncodeUnits), encode, encoders, in_flight)
-    return _stage(dataset, CommitUnits, commit, commit_pool(encoders))
+    encode_and_commit: list[Stage] = [(unless_stopped(EncodeUnits), encode), (CommitUnits, commit)]
+    return _from_audio(_source(shards), read, encode_and_commit, driver.cluster, encoders)
 
 
 def audio_to_frames(
@@ -103,7 +103,6 @@ def audio_to_frames(
 ) -> Dataset:
     """The frames a codebook is fitted on go to `keep`, and nowhere else. Rows as in pipeline 1, one to a shard."""
     encoders = encoder_pool(driver.cluster)
-    readers = reader_pool(driver.cluster, encoders)
     flag = driver.stop.flag
     read = {"flag": flag, "run": run, "max_seconds": features.max_seconds}
     encode = {
@@ -117,10 +116,8 @@ def audio_to_frames(
         "threads": encoders.threads,
     }
 
-    dataset = _source(shards)
-    dataset = _stage(dataset, unless_stopped(ReadShard), read, readers)
-    in_flight = SHARDS_ON_A_GPU if encoders.num_gpus else 1
-    return _stage(dataset, unless_stopped(SampleFrames), encode, sharing(encoders), in_flight)
+    sampling: list[Stage] = [(unless_stopped(SampleFrames), encode)]
+    return _from_audio(_source(shards), read, sampling, driver.cluster, sharing(encoders))
 
 
 def units_to_text(
@@ -146,9 +143,9 @@ def units_to_text(
     commit = {"out": out, "tables": generation.tables, "fingerprint": fingerprint}
 
     dataset = _source(shards)
-    dataset = _stage(dataset, unless_stopped(first), {"flag": flag, **settings}, loader_pool(engines))
-    dataset = _stage(dataset, unless_stopped(GenerateText), generate, engines, in_flight=SHARDS_IN_FLIGHT)
-    return _stage(dataset, CommitText, commit, commit_pool(engines))
+    dataset = _stage(dataset, [(unless_stopped(first), {"flag": flag, **settings})], loader_pool(engines))
+    dataset = _stage(dataset, [(unless_stopped(GenerateText), generate)], engines, in_flight=SHARDS_IN_AN_ENGINE)
+    return _stage(dataset, [(CommitText, commit)], commit_pool(engines))
 
 
 def tables_to_training_set(driver: Driver, shards: Sequence[Shard], stage: type[Any], material: Material) -> Dataset:
@@ -158,7 +155,22 @@ def tables_to_training_set(driver: Driver, shards: Sequence[Shard], stage: type[
     if scorer and (driver.cluster.gpus or scorer in NAMED):  # a named one's model has gigabytes: not one for each CPU
         pool = engine_pool(driver.cluster)
     settings = {"flag": driver.stop.flag, "material": material}
-    return _stage(_source(shards), unless_stopped(stage), settings, pool)
+    return _stage(_source(shards), [(unless_stopped(stage), settings)], pool)
+
+
+def _from_audio(
+    dataset: Dataset, read: Mapping[str, Any], then: Sequence[Stage], cluster: Cluster, encoders: Pool
+) -> Dataset:
+    """GPUs are fed by readers on any node. On CPUs, where reading is a hundredth of the work, an encoder reads itself.
+
+    Nothing of a node that is lost is then waited for by the others: with readers and commits of their own, nodes of
+    CPUs stood still for 10 to 15 s.
+    """
+    reading: Stage = (unless_stopped(ReadShard), read)
+    if not encoders.num_gpus:
+        return _stage(dataset, [reading, *then], encoders, SHARDS_IN_AN_ENCODER)
+    dataset = _stage(dataset, [reading], reader_pool(cluster, encoders))
+    return _stage(dataset, then, encoders, SHARDS_IN_AN_ENCODER)
 
 
 def _source(shards: Sequence[Shard]) -> Dataset:
@@ -166,13 +178,36 @@ def _source(shards: Sequence[Shard]) -> Dataset:
     return ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
 
 
-def _stage(dataset: Dataset, stage: type[Any], settings: Mapping[str, Any], pool: Pool, in_flight: int = 1) -> Dataset:
+def _stage(dataset: Dataset, stages: Sequence[Stage], pool: Pool, in_flight: int = 1) -> Dataset:
+    """Actors, in each of which a shard goes through `stages`, `in_flight` shards at a time."""
+    stage, settings = stages[0] if len(stages) == 1 else _in_turn(stages)
     return dataset.map_batches(
         stage,
         fn_constructor_kwargs=dict(settings),
         batch_size=1,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=pool.size, max_concurrent_calls_per_actor=in_flight),
+        compute=ActorPoolStrategy(
+            size=pool.size,
+            max_concurrent_calls_per_actor=in_flight,
+            # No more wait at an actor than it works on, or the last shards would be where few are working.
+            max_tasks_in_flight_per_actor=max(2, in_flight),
+        ),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus or None,
     )
+
+
+def _in_turn(stages: Sequence[Stage]) -> Stage:
+    class InTurn:
+        def __init__(self, settings: Sequence[Mapping[str, Any]]) -> None:
+            self.stages = [stage(**given) for (stage, _), given in zip(stages, settings, strict=True)]
+
+        def __call__(self, row: pa.Table) -> pa.Table:
+            for stage in self.stages:
+                if not row.num_rows:  # the run is being stopped
+                    break
+                row = stage(row)
+            return row
+
+    name = "+".join(stage.__name__ for stage, _ in stages)
+    return type(name, (InTurn,), {}), {"settings": [settings for _, settings in stages]}

@@ -83,9 +83,8 @@ def connect(address: str | None) -> Cluster:
         # there is no cluster: in this process by the constant, in those it starts by the variable.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         ray_constants.ENABLE_RAY_CLUSTER = False
-        # Two logical CPUs at the least: two encoders and two readers reserve 1.5.
         settings = {
-            "num_cpus": max(2, len(os.sched_getaffinity(0))),
+            "num_cpus": len(os.sched_getaffinity(0)),
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
         }
@@ -162,14 +161,17 @@ def of_this_cluster() -> Cluster:
 
 
 def encoder_pool(cluster: Cluster, gpus_each: float = 1.0) -> Pool:
-    """One encoder to a GPU, or to a share of one; without GPUs one to at most four CPUs, one of them the readers'."""
+    """One encoder to a GPU, or to a share of one; without GPUs one to at most four CPUs, which reads for itself."""
     if cluster.gpus:
         # Ray puts an actor on one GPU, so that 0.4 makes two to a GPU and leaves a fifth of it.
         return Pool(cluster.gpus * int(1 / gpus_each + 1e-9), num_cpus=0, num_gpus=gpus_each)
-    # As many threads as fill a node: of two nodes with 6 CPUs, three encoders with 4 threads leave one without a place.
-    threads = max(1, cluster.node_cpus // -(-cluster.node_cpus // CPUS_PER_ENCODER))
-    # Of a node's one CPU more than half: one whose node is lost must wait for the next, and not double up on another.
-    return Pool(max(1, int(cluster.cpus) // threads), num_cpus=threads - 1 or 0.55, num_gpus=0, threads=threads)
+    # As many as fill a node: of two nodes with 6 CPUs, three encoders with 4 threads leave one without a place.
+    in_a_node = -(-cluster.node_cpus // CPUS_PER_ENCODER)
+    share = cluster.node_cpus / in_a_node
+    # Nearly all of its share: if its node is lost, an encoder must not double up with another. The rest is for holders.
+    return Pool(
+        max(1, int(cluster.cpus / share + 1e-9)), num_cpus=round(0.9 * share, 2), num_gpus=0, threads=int(share)
+    )
 
 
 def holder_pool(encoders: Pool) -> Pool:
@@ -189,10 +191,7 @@ def cutter_pool(cluster: Cluster) -> Pool:
 
 
 def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
-    """Readers enough for the encoders, within the CPUs those leave."""
-    if not encoders.num_gpus:
-        # A node has room for another's, which is lost with what it has read and waits no longer than for that room.
-        return Pool(encoders.size, num_cpus=0.5 if encoders.num_cpus >= 1 else 0.2, num_gpus=0)
+    """Readers enough for encoders on GPUs, within the CPUs those leave."""
     feeding = encoders.size * encoders.num_gpus * GPU_ACTOR_CPUS
     spare = cluster.cpus - feeding
     if spare < 1:

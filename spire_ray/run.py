@@ -259,7 +259,7 @@ def _run_text(
             attempts = outputs.committed(source, "units")
             load = (LoadUnits, {"run": run, "out": out, "attempts": attempts, "tables": generation.tables})
         tokens = max(shard.utterances for shard in shards) * generation.tasks.tokens
-        patience_s = tokens * pipeline.SHARDS_IN_FLIGHT / SLOWEST_TOKENS[driver.device]
+        patience_s = tokens * pipeline.SHARDS_IN_AN_ENGINE / SLOWEST_TOKENS[driver.device]
         driver.run_shards(
             shards,
             lambda left: pipeline.units_to_text(driver, left, load, out, generation, mark),

@@ -125,9 +125,10 @@ class Unstopped:
         pass
 
 
-def _stage(dataset: Rows, stage: type[Any], settings: Mapping[str, Any], pool: Any, in_flight: int = 1) -> Rows:
-    kept = {name: value for name, value in settings.items() if name != "flag"}
-    return type(dataset)(dataset.shards, [*dataset.stages, (stage, kept)])
+def _stage(dataset: Rows, stages: Sequence[pipeline.Stage], pool: Any, in_flight: int = 1) -> Rows:
+    for stage, settings in stages:
+        dataset.stages.append((stage, {name: value for name, value in settings.items() if name != "flag"}))
+    return dataset
 
 
 def run_in_process(monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint | None = None) -> None:

@@ -1,7 +1,7 @@
 """Kills parts of a Ray cluster of three nodes while a job runs on it: `python tests/node_kills.py --kills 10`.
 
 The nodes are processes of this machine: a head without CPUs and two workers with two each. At seeded moments one of
-these is ended without a word: a reader, an encoder (SIGKILL to the worker process), a node (its raylet with all it
+these is ended without a word: an encoder (SIGKILL to the worker process), a node (its raylet with all it
 started; another joins 2 s later, as spot machines are replaced) or the driver. The job must end with the tables of an
 undisturbed run, by itself, or when the same command is given again. Nothing may take longer than LIMIT_S.
 """
@@ -31,8 +31,8 @@ from bundle import make_bundle
 from conftest import RATE, sound
 from ray_nodes import AGENT_PORTS, free_ports
 
-KINDS = ("reader", "encoder", "node", "driver")
-ACTORS = {"reader": "MapBatches(ReadShard)", "encoder": "MapBatches(EncodeUnits)"}
+KINDS = ("encoder", "node", "driver")
+ENCODER = "MapBatches(ReadShard+EncodeUnits"
 SHARDS, SECONDS = 6, 110.0
 LIMIT_S = 1200
 NODE_START_S = 180
@@ -113,14 +113,13 @@ class Campaign:
         Whether that was before the job was over: what is counted has happened, and under a job.
         """
         deadline = time.monotonic() + LIMIT_S
-        # Readers are gone once all is read, which so small a corpus is before the first shard has been encoded.
-        wanted, latest_s = (0, 0.3) if kind == "reader" else (self.chance.randrange(2), 2.0)
-        while not (actors(ACTORS.get(kind, ACTORS["encoder"])) and len(parts(out)) >= wanted):
+        wanted = self.chance.randrange(2)
+        while not (actors(ENCODER) and len(parts(out)) >= wanted):
             if driver.poll() is not None:
                 return False
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.05)
-        time.sleep(self.chance.uniform(0, latest_s))
+        time.sleep(self.chance.uniform(0, 2.0))
         while driver.poll() is None:
             if self._kill(kind, driver):
                 self.kills[kind] += 1
@@ -137,7 +136,7 @@ class Campaign:
             self.cluster.remove_node(lost, allow_graceful=False)
             time.sleep(2)
             self.cluster.add_node(**node(2))
-        elif found := actors(ACTORS[kind]):
+        elif found := actors(ENCODER):
             self.chance.choice(found).send_signal(signal.SIGKILL)
         else:
             return False  # it is being started again

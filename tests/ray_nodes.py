@@ -1,6 +1,7 @@
 """A Ray cluster of several nodes on this machine, by `ray start` as on real ones, with its token on."""
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -67,7 +68,7 @@ class RayNodes:
         for raylet in self.raylets.values():
             for process in psutil.Process(raylet).children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
-                    if f"MapBatches({stage})" in " ".join(process.cmdline()):
+                    if re.search(rf"MapBatches\(\S*{stage}", " ".join(process.cmdline())):
                         process.send_signal(number)
 
     def start_head(self) -> None:
