@@ -1,9 +1,9 @@
 """Nodes that are lost, and nodes that join, while a stage runs: whether its actors still suit the cluster.
 
 Ray Data starts a lost actor again and keeps its shards for it, for ever where it has no place any more: a node that is
-replaced costs its shards alone, but one that is not can leave readers without a CPU whose encoders wait for them, with
-the CPUs in their hands. So a stage that stands still on fewer nodes, or could have more, is begun anew for the shards
-that are left, with actors for the nodes there are. Ray Data's execution callbacks are where it can be ended.
+replaced costs its shards alone, but one that is not keeps them, and can leave readers without a CPU whose encoders wait
+for them with GPUs in their hands. So a stage that stands still on fewer nodes, or could have more, is begun anew for
+the shards that are left, with actors for the nodes there are. Ray Data's execution callbacks are where it can be ended.
 """
 
 import time

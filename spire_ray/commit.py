@@ -77,7 +77,6 @@ class CommitUnits:
     """Audio to units ends here: one part, one put.
 
     Input columns: those that EncodeUnits returns, and ready_at. Output columns: those of `Summary`.
-    An actor and not a task, so that its process has started by the time the first shard is done.
     """
 
     def __init__(self, out: StoreAt, fingerprint: str) -> None:

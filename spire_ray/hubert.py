@@ -96,6 +96,7 @@ class Encoder:
         self.dtype = dtype
         self.stride = prod(self.config.conv_stride)
         self._on_cuda = self.device.type == "cuda"
+        attention.kernel(self.device.type, dtype)  # imported now, and not in the first shard
         self._copies = torch.cuda.Stream(self.device) if self._on_cuda else None  # type: ignore[no-untyped-call]
         weights = read_weights(folder, self.config, layer)
 

@@ -14,7 +14,9 @@ A shard is one Ray row, one task, one part of each table, and so one checkpoint.
 subtracts what is committed and has the rest done here.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -32,13 +34,12 @@ from spire_ray.recordings import CommitSegments, CutRecordings
 from spire_ray.resources import (
     Cluster,
     Pool,
-    commit_pool,
     cutter_pool,
     encoder_pool,
     engine_pool,
-    loader_pool,
     reader_pool,
     sharing,
+    small_pool,
 )
 from spire_ray.sampling import Keep, Sample, SampleFrames
 from spire_ray.scorers import NAMED
@@ -50,7 +51,7 @@ from spire_ray.stop import unless_stopped
 Stage: TypeAlias = tuple[type[Any], Mapping[str, Any]]  # its class, and what that is made with
 MAX_BLOCKS = 2_000  # each costs the driver 1.2 ms before the first shard: 10^4 took 12 s, 10^5 take 100 s and 1 GB
 SHARDS_IN_AN_ENGINE = 4  # so that its batch never drains between shards
-SHARDS_IN_AN_ENCODER = 2  # one is read and packed while another is computed
+SHARDS_IN_AN_ENCODER = 2  # on CPUs one is read or committed, on a GPU packed, while another is computed
 
 
 def recordings_to_segments(
@@ -67,7 +68,7 @@ def recordings_to_segments(
     }
     dataset = _source(shards)
     dataset = _stage(dataset, [(unless_stopped(CutRecordings), listen)], cutters)
-    return _stage(dataset, [(CommitSegments, {"out": out, "fingerprint": mark})], commit_pool(cutters))
+    return _stage(dataset, [(CommitSegments, {"out": out, "fingerprint": mark})], small_pool(cutters))
 
 
 def audio_to_units(
@@ -143,9 +144,9 @@ def units_to_text(
     commit = {"out": out, "tables": generation.tables, "fingerprint": fingerprint}
 
     dataset = _source(shards)
-    dataset = _stage(dataset, [(unless_stopped(first), {"flag": flag, **settings})], loader_pool(engines))
+    dataset = _stage(dataset, [(unless_stopped(first), {"flag": flag, **settings})], small_pool(engines))
     dataset = _stage(dataset, [(unless_stopped(GenerateText), generate)], engines, in_flight=SHARDS_IN_AN_ENGINE)
-    return _stage(dataset, [(CommitText, commit)], commit_pool(engines))
+    return _stage(dataset, [(CommitText, commit)], small_pool(engines))
 
 
 def tables_to_training_set(driver: Driver, shards: Sequence[Shard], stage: type[Any], material: Material) -> Dataset:
@@ -161,7 +162,7 @@ def tables_to_training_set(driver: Driver, shards: Sequence[Shard], stage: type[
 def _from_audio(
     dataset: Dataset, read: Mapping[str, Any], then: Sequence[Stage], cluster: Cluster, encoders: Pool
 ) -> Dataset:
-    """GPUs are fed by readers on any node. On CPUs, where reading is a hundredth of the work, an encoder reads itself.
+    """GPUs are fed by readers on any node. On CPUs, where reading is the small part, an encoder reads for itself.
 
     Nothing of a node that is lost is then waited for by the others: with readers and commits of their own, nodes of
     CPUs stood still for 10 to 15 s.
@@ -180,7 +181,7 @@ def _source(shards: Sequence[Shard]) -> Dataset:
 
 def _stage(dataset: Dataset, stages: Sequence[Stage], pool: Pool, in_flight: int = 1) -> Dataset:
     """Actors, in each of which a shard goes through `stages`, `in_flight` shards at a time."""
-    stage, settings = stages[0] if len(stages) == 1 else _in_turn(stages)
+    stage, settings = stages[0] if len(stages) == 1 else _in_turn(stages, one_at_a_time=not pool.num_gpus)
     return dataset.map_batches(
         stage,
         fn_constructor_kwargs=dict(settings),
@@ -189,24 +190,30 @@ def _stage(dataset: Dataset, stages: Sequence[Stage], pool: Pool, in_flight: int
         compute=ActorPoolStrategy(
             size=pool.size,
             max_concurrent_calls_per_actor=in_flight,
-            # No more wait at an actor than it works on, or the last shards would be where few are working.
-            max_tasks_in_flight_per_actor=max(2, in_flight),
+            # By itself Ray Data calls a stage from one thread, however many shards are under way.
+            enable_true_multi_threading=in_flight > 1,
+            # A CPU's shard may take a quarter of an hour: the last must not wait at one actor while another has none.
+            max_tasks_in_flight_per_actor=None if pool.num_gpus else max(2, in_flight),
         ),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus or None,
     )
 
 
-def _in_turn(stages: Sequence[Stage]) -> Stage:
+def _in_turn(stages: Sequence[Stage], one_at_a_time: bool) -> Stage:
+    """One stage that is all of `stages`; `one_at_a_time`: none of them has more than one shard."""
+
     class InTurn:
         def __init__(self, settings: Sequence[Mapping[str, Any]]) -> None:
             self.stages = [stage(**given) for (stage, _), given in zip(stages, settings, strict=True)]
+            self.locks = [threading.Lock() if one_at_a_time else nullcontext() for _ in stages]
 
         def __call__(self, row: pa.Table) -> pa.Table:
-            for stage in self.stages:
+            for stage, lock in zip(self.stages, self.locks, strict=True):
                 if not row.num_rows:  # the run is being stopped
                     break
-                row = stage(row)
+                with lock:
+                    row = stage(row)
             return row
 
     name = "+".join(stage.__name__ for stage, _ in stages)

@@ -1,6 +1,7 @@
 """Ray on one machine or a cluster, and how many actors of which size its GPUs and CPUs carry."""
 
 import logging
+import math
 import os
 import shutil
 import sys
@@ -29,7 +30,8 @@ CPUS_PER_ENCODER = 4  # without GPUs: beyond 4 threads an encoder gains less tha
 GPU_ACTOR_CPUS = 0.5
 # While a codebook is fitted a GPU is shared: more than half of it is the holder's, so that no two are on one.
 HOLDER_GPUS, SHARED_ENCODER_GPUS = 0.6, 0.4
-HOLDER_CPUS = 0.03  # it idles while others encode
+# It idles while others encode. An encoder on CPUs leaves room for 30, for that may be spread unevenly over nodes.
+HOLDER_CPUS, HOLDERS_CPUS = 0.001, 0.03
 RAY_ROOM = 100 << 20  # bytes: a session's logs and sockets take tens of MB
 READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x; silero's threads (activity.py) are beside it
 
@@ -44,6 +46,7 @@ class Cluster:
     accelerators: tuple[str, ...] = ()
     memory: float = 0.0  # bytes that Ray lends to actors, of all nodes
     gpus_of_nodes: tuple[int, ...] = ()  # of each node that has any; empty: all are in one
+    cpus_of_nodes: tuple[int, ...] = ()  # likewise
 
     @property
     def device(self) -> str:
@@ -150,13 +153,15 @@ def of_this_cluster() -> Cluster:
     """The resources of the cluster this process has joined."""
     totals: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    cpus = tuple(sorted(int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1))
     return Cluster(
         cpus=float(totals.get("CPU", 0)),
         gpus=int(totals.get("GPU", 0)),
-        node_cpus=int(min((node["CPU"] for node in nodes if node.get("CPU", 0) >= 1), default=1)),
+        node_cpus=min(cpus, default=1),
         accelerators=tuple(sorted(name for name in totals if name.startswith("accelerator_type:"))),
         memory=float(totals.get("memory", 0)),
         gpus_of_nodes=tuple(sorted(int(node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1)),
+        cpus_of_nodes=cpus,
     )
 
 
@@ -168,10 +173,10 @@ def encoder_pool(cluster: Cluster, gpus_each: float = 1.0) -> Pool:
     # As many as fill a node: of two nodes with 6 CPUs, three encoders with 4 threads leave one without a place.
     in_a_node = -(-cluster.node_cpus // CPUS_PER_ENCODER)
     share = cluster.node_cpus / in_a_node
-    # Nearly all of its share: if its node is lost, an encoder must not double up with another. The rest is for holders.
-    return Pool(
-        max(1, int(cluster.cpus / share + 1e-9)), num_cpus=round(0.9 * share, 2), num_gpus=0, threads=int(share)
-    )
+    size = sum(int(cpus / share + 1e-9) for cpus in cluster.cpus_of_nodes or (cluster.cpus,))
+    # All of its share but the holders': when its node is lost, an encoder must not double up with another.
+    num_cpus = math.floor(100 * (share - HOLDERS_CPUS) + 1e-9) / 100
+    return Pool(max(1, size), num_cpus, num_gpus=0, threads=int(share))
 
 
 def holder_pool(encoders: Pool) -> Pool:
@@ -207,19 +212,10 @@ def engine_pool(cluster: Cluster, tensor_parallel_size: int = 1) -> Pool:
     return Pool(1, num_cpus=1, num_gpus=0)
 
 
-def loader_pool(engines: Pool) -> Pool:
-    """Loading a shard's units takes milliseconds. As commits, it reserves nothing."""
-    return _beside(engines)
+def small_pool(models: Pool) -> Pool:
+    """What loads a shard's units for models, or commits what they make: milliseconds, and all shards pass it.
 
-
-def commit_pool(models: Pool) -> Pool:
-    """Commits are small.
-
-    It reserves nothing, so that it finds a place on what is left when its node is lost.
+    One actor to eight models, and one more: a node may be lost unnoticed for 15 s. They reserve nothing, so that they
+    find a place on what is left then.
     """
-    return _beside(models)
-
-
-def _beside(models: Pool) -> Pool:
-    """One actor to eight models, and one more: all shards pass here, and a node may be lost unnoticed for 15 s."""
     return Pool(min(models.size, 1 + -(-models.size // 8)), num_cpus=0, num_gpus=0)

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -55,13 +54,18 @@ class ShardEncoder:
         self.folder, self.layer = folder, layer
         self.budget_s = budget_s or BUDGET_S[self.encoder.device.type]
         self.device = threading.Lock()
+        self._loading = threading.Lock()
+        self._exact: Encoder | None = None
 
-    @cached_property
+    @property
     def exact(self) -> Encoder:
         """The same encoder in float32: for the parity gate, and for shards that overflow in half precision."""
         if self.encoder.dtype == torch.float32:
             return self.encoder
-        return Encoder(self.folder, self.layer, str(self.encoder.device))
+        with self._loading:  # once, for whichever of two shards wants it first
+            if self._exact is None:
+                self._exact = Encoder(self.folder, self.layer, str(self.encoder.device))
+            return self._exact
 
     def encode(self, waveforms: Sequence[NDArray[np.int16]], use: Use) -> bool:
         """Give the features of every waveform [n_i] to `use`, a micro-batch at a time; whether float32 was needed.

@@ -1,6 +1,5 @@
 """The first stages of the pipelines: from a shard's descriptor to its rows."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,17 +44,15 @@ class ReadShard:
         self.first = ReadAudio(run.storage_options, max_seconds)
         self.again = ReadAudio(run.storage_options, max_seconds, check_etag=False)
         self.with_speech_ratios = SpeechRatios()
-        self.one = threading.Lock()  # shard at a time: each decodes on all CPUs that there are for it
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """A shard's descriptor to its WAVEFORMS."""
         shard, attempt = shard_of(row)
-        with self.one:
-            if attempt == 0:
-                waveforms = self.first.read(read_shard(self.store, shard))
-            else:
-                waveforms = self.again.read(retriable_rows(self.store, "units", shard, attempt))
-            return nest(shard, attempt, utterances=self.with_speech_ratios(waveforms))
+        if attempt == 0:
+            waveforms = self.first.read(read_shard(self.store, shard))
+        else:
+            waveforms = self.again.read(retriable_rows(self.store, "units", shard, attempt))
+        return nest(shard, attempt, utterances=self.with_speech_ratios(waveforms))
 
 
 class LoadUnits:

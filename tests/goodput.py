@@ -3,13 +3,13 @@
 Two nodes of one CPU each, each on a core of its own, so that a lost node is half of the capacity; the head has none. A
 node is ended without a word every --node-every seconds and another joins --join-after seconds later, as spot machines
 are replaced; the driver is killed every --driver-every seconds and started again at once. Goodput is the audio of the
-job over what the nodes alive would have done in that time at the speed of an undisturbed job on the same cluster,
-start of Ray's workers and models counted in both nowhere but in the time of the disturbed one. The units must be those
-of the undisturbed job. For a figure, the machine must be idle otherwise.
+job over what the nodes alive would have done in that time at the speed of an undisturbed job on the same cluster when
+it works: drivers, workers and models that start are counted against the disturbed job alone. A node is alive from when
+Ray has it until it is ended. The units must be those of the undisturbed job. For a figure, the machine must be idle
+otherwise.
 """
 
 import argparse
-import json
 import os
 import random
 import subprocess
@@ -141,10 +141,13 @@ def units(out: Path) -> dict[int, list[int]]:
 
 
 def rtfx(out: Path) -> float:
-    """Of the one driver that worked in `out`: audio per second from the first ready model to the last commit."""
-    (record,) = [json.loads(path.read_text()) for path in (out / "runs").glob("*.json")]
-    stage = record["stages"]["units"]
-    return float(stage["audio_hours"] * 3600 / stage["work_seconds"])
+    """Of two nodes at work: audio per second between the commits of the second and of the ninth tenth of the shards.
+
+    Neither while one of two models is still loaded nor while one has nothing left to do.
+    """
+    moments = sorted(part.stat().st_mtime for part in (out / "units").glob("part-*"))
+    first, last = len(moments) // 10, len(moments) * 9 // 10
+    return (last - first) * SECONDS / (moments[last] - moments[first])
 
 
 def main() -> int:

@@ -185,7 +185,7 @@ def test_attention_in_one_kernel_is_that_of_each_utterance(monkeypatch: pytest.M
     qkv = torch.randn(64, 3 * 128, generator=torch.Generator().manual_seed(0))
     lengths = [5, 1, 40, 18]
     bounds = torch.tensor([0, 5, 6, 46, 64], dtype=torch.int32)
-    assert relative_error(attention.packed(qkv, bounds, 40, 2), attention.each(qkv, lengths, 2)) < 1e-6
+    assert relative_error(attention.packed(varlen, qkv, bounds, 40, 2), attention.each(qkv, lengths, 2)) < 1e-6
     padded = attention.over(lengths[:3], 64, 2, torch.device("cpu"), torch.float32)(qkv)
     assert torch.equal(padded, attention.each(qkv, lengths, 2))
 

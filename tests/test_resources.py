@@ -1,5 +1,6 @@
 """What the actors reserve fits into what the cluster has: otherwise Ray would wait for ever."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +32,7 @@ CLUSTERS = [
 def test_both_pipelines_fit_into_any_cluster(cluster: Cluster, gpus_each: float) -> None:
     encoders, engines = resources.encoder_pool(cluster, gpus_each), resources.engine_pool(cluster)
     units = (*([resources.reader_pool(cluster, encoders)] if cluster.gpus else []), encoders)
-    text = (resources.loader_pool(engines), engines, resources.commit_pool(engines))
+    text = (resources.small_pool(engines), engines, resources.small_pool(engines))
     for pools in (units, text):
         used_cpus, used_gpus = reserved(*pools)
         assert used_cpus <= cluster.cpus
@@ -56,16 +57,18 @@ def placed(nodes: list[dict[str, float]], *pools: Pool) -> bool:
     return True
 
 
-@pytest.mark.parametrize("node_cpus", [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 30, 64])
-@pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_every_encoder_finds_a_node_that_has_its_cpus(count: int, node_cpus: int) -> None:
-    cluster = Cluster(max(2, count * node_cpus), 0, node_cpus)
-    encoders = resources.encoder_pool(cluster)
-    nodes = [{"cpus": cluster.cpus / count, "gpus": 0.0} for _ in range(count)]
-    assert placed([dict(node) for node in nodes], encoders), encoders
-    lost = dict(nodes[0], cpus=nodes[0]["cpus"] - encoders.size // count * encoders.num_cpus)
-    assert count == 1 or node_cpus > 8 or not placed([lost], encoders), "one more than a node has threads for"
-    assert encoders.size >= count * (node_cpus // 4)
+EQUAL_NODES = [(cpus,) * count for cpus in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 30, 64) for count in (1, 2, 5)]
+MIXED_NODES = [(4, 7, 7, 7), (3, 8, 8, 8), (1, 30), (4, 64)]
+
+
+@pytest.mark.parametrize("cpus", EQUAL_NODES + MIXED_NODES, ids=str)
+def test_encoders_fill_the_nodes_and_none_takes_in_that_of_another(cpus: tuple[int, ...]) -> None:
+    encoders = resources.encoder_pool(Cluster(sum(cpus), 0, min(cpus), cpus_of_nodes=cpus))
+    nodes = [{"cpus": float(count), "gpus": 0.0} for count in cpus]
+    assert placed(nodes, encoders), encoders
+    assert not placed(nodes, replace(encoders, size=1)), "one more than a node has threads for"
+    assert encoders.size >= sum(count // 4 for count in cpus)
+    assert placed([{"cpus": float(count), "gpus": 0.0} for count in cpus], resources.holder_pool(encoders), encoders)
 
 
 @pytest.mark.parametrize(("cpu_nodes", "gpu_node"), [(1, (8, 8)), (4, (4, 8)), (2, (1, 1)), (0, (16, 8))])
@@ -76,7 +79,7 @@ def test_readers_leave_the_gpus_to_the_encoders(cpu_nodes: int, gpu_node: tuple[
     encoders, engines = resources.encoder_pool(cluster), resources.engine_pool(cluster)
     readers = resources.reader_pool(cluster, encoders)
     assert placed([dict(node) for node in nodes], readers, encoders)
-    loaders, commits = resources.loader_pool(engines), resources.commit_pool(engines)
+    loaders, commits = resources.small_pool(engines), resources.small_pool(engines)
     assert placed([dict(node) for node in nodes], loaders, engines, commits)
 
 
@@ -89,7 +92,7 @@ def test_an_engine_has_its_gpus_in_one_node(tensor_parallel: int, gpu_nodes: tup
     pool = resources.engine_pool(cluster, tensor_parallel)
     assert (pool.size, pool.num_gpus) == (engines, tensor_parallel)
     nodes = [{"cpus": 4.0, "gpus": float(gpus)} for gpus in gpu_nodes] + [{"cpus": 4.0, "gpus": 0.0}]
-    assert placed(nodes, resources.loader_pool(pool), pool, resources.commit_pool(pool))
+    assert placed(nodes, resources.small_pool(pool), pool, resources.small_pool(pool))
     EngineOptions(tensor_parallel_size=tensor_parallel).check_fits(cluster.gpus, cluster.gpus_of_nodes)
 
 
