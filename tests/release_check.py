@@ -115,7 +115,8 @@ def install_as_the_image(folder: Path, torch_source: str) -> Path:
     """
     source, prefix = folder / "src", folder / "spire"
     source.mkdir()
-    env = {"PATH": f"{BIN}:/usr/bin:/bin"} | {key: os.environ[key] for key in os.environ if key.startswith("PIP_")}
+    network = re.compile("(PIP|UV|SSL_CERT)_.*|.*_proxy", re.IGNORECASE)  # how this machine reaches its package index
+    env = {key: value for key, value in os.environ.items() if network.fullmatch(key)} | {"PATH": f"{BIN}:/usr/bin:/bin"}
     for word, rest in dockerfile("python", "cpu"):
         mapped = rest.replace("/opt/spire", str(prefix)).replace("--no-cache ", "")
         mapped = mapped.replace("--torch-backend cpu", torch_source)
