@@ -141,7 +141,7 @@ def units(out: Path) -> dict[int, list[int]]:
 
 
 def rtfx(out: Path) -> float:
-    """Of two nodes at work: audio per second between the commits of the second and of the ninth tenth of the shards.
+    """Of two nodes at work: audio per second, the first and the last tenth of the shards left aside.
 
     Neither while one of two models is still loaded nor while one has nothing left to do.
     """
