@@ -120,7 +120,7 @@ def bare_encode(bundle: Path, corpus: Path) -> Bare:
     from spire_ray.resources import Cluster, encoder_pool
     from spire_ray.units import collapse
 
-    pool = encoder_pool(Cluster(max(2, _cores()), 0, max(2, _cores())))
+    pool = encoder_pool(Cluster(_cores(), 0, _cores()))
     torch.set_num_threads(pool.size * (pool.threads or 1))
     stage = EncodeUnits(str(bundle / "encoder"), str(bundle / "codebook.safetensors"), ENCODER_LAYERS, device="cpu")
     paths = sorted(corpus.rglob("*.flac"))

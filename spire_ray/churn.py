@@ -1,25 +1,28 @@
 """Nodes that are lost, and nodes that join, while a stage runs: whether its actors still suit the cluster.
 
-Ray Data starts a lost actor again and keeps its shards for it, for ever where it has no place any more: a node that is
-replaced costs its shards alone, but one that is not keeps them, and can leave readers without a CPU whose encoders wait
-for them with GPUs in their hands. So a stage that stands still on fewer nodes, or could have more, is begun anew for
-the shards that are left, with actors for the nodes there are. Ray Data's execution callbacks are where it can be ended.
+Where nodes join, the running stage is given more actors, if those are such as it has. Ray Data starts a lost actor
+again and keeps its shards for it, for ever where it has no place any more: a node that is replaced costs its shards
+alone, but one that is not keeps them, and can leave readers without a CPU whose encoders wait for them with GPUs in
+their hands. So a stage that stands still on fewer or other nodes, or could have other actors, is begun anew for the
+shards that are left, with actors for the nodes there are. Ray Data's execution callbacks are where that can be done.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray.data import DataContext
+from ray.data._internal.actor_autoscaler.autoscaling_actor_pool import AutoscalingActorPool
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.exceptions import RayError
 
-from spire_ray.resources import Cluster, of_this_cluster
+from spire_ray.resources import Cluster, Pool, of_this_cluster
 
 LOOK_EVERY_S = 5.0
-GROWN_FOR_S = 30.0  # nodes join one after another: not anew for each
+GROWN_FOR_S = 30.0  # nodes that want other actors join one after another: not anew for each
 STILL_S = 30.0  # without a shard, and twice the longest wait for one so far
 STILL_AT_FIRST_S = 120.0  # before the first shard: models are loaded
 
@@ -38,12 +41,14 @@ class Watch(ExecutionCallback):
     def __init__(
         self,
         made_for: Cluster,
+        pools_of: Callable[[Cluster], Sequence[Pool]],
         gpus_needed: int = 1,
         stopped: Callable[[], bool] = lambda: False,
         look: Callable[[], Cluster] = of_this_cluster,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.made_for = made_for
+        self.pools_of = pools_of
         self.gpus_needed = gpus_needed if made_for.gpus else 0
         self.stopped = stopped
         self.look = look
@@ -53,9 +58,9 @@ class Watch(ExecutionCallback):
         self.longest_wait_s: float | None = None
         self.grown: tuple[Cluster, float] | None = None  # and since when
 
-    def __reduce__(self) -> "tuple[type[Watch], tuple[Cluster, int]]":
+    def __reduce__(self) -> "tuple[type[Watch], tuple[Any, ...]]":
         """Ray Data sends its settings, and this with them, to its actors, where it watches nothing."""
-        return Watch, (self.made_for, self.gpus_needed)
+        return Watch, (self.made_for, None)
 
     def committed(self, busy_s: float = 0.0) -> None:
         """A shard has ended, which was under work for `busy_s`: several that end together say little of the next."""
@@ -65,8 +70,8 @@ class Watch(ExecutionCallback):
         self.longest_wait_s = max(busy_s, wait_s, self.longest_wait_s or 0.0)
         self.shard_at = now
 
-    def check(self) -> None:
-        """ClusterChanged when the stage had better begin anew."""
+    def check(self, running: Sequence[AutoscalingActorPool] = ()) -> None:
+        """More actors for the `running` pools, or ClusterChanged when the stage had better begin anew."""
         now = self.clock()
         if self.stopped() or now - self.looked_at < LOOK_EVERY_S:
             return
@@ -75,38 +80,59 @@ class Watch(ExecutionCallback):
             there = self.look()
         except RayError:  # the head is busy: there will be another look
             return
-        if (there.cpus, there.gpus) == (self.made_for.cpus, self.made_for.gpus):
+        if there.shape == self.made_for.shape:
             self.grown = None
-        elif there.cpus >= 1 and self._has_gpus(there) and self._better_anew(there, now):
-            self.changed = there
-            raise ClusterChanged
+        elif there.cpus >= 1 and self._has_gpus(there):
+            if self._grow(there, running):
+                self.made_for, self.grown = there, None
+            elif self._better_anew(there, now):
+                self.changed = there
+                raise ClusterChanged
 
     def _has_gpus(self, there: Cluster) -> bool:
         return not self.gpus_needed or there.engines_of(self.gpus_needed) > 0
 
+    def _is_larger(self, there: Cluster) -> bool:
+        was = self.made_for
+        # As many CPUs and GPUs on other nodes are no more: an actor for 4 CPUs has no place where 8 became 6 and 2.
+        return there.cpus >= was.cpus and there.gpus >= was.gpus and (there.cpus, there.gpus) != (was.cpus, was.gpus)
+
+    def _grow(self, there: Cluster, running: Sequence[AutoscalingActorPool]) -> bool:
+        """Whether the `running` pools are now as large as those `there` are, of actors that reserve the same."""
+        pools = self.pools_of(there)
+        if not self._is_larger(there) or len(pools) != len(running):
+            return False
+        for has, wanted in zip(running, pools, strict=True):
+            each = has.per_actor_resource_usage()
+            if (each.cpu, each.gpu) != (wanted.num_cpus, wanted.num_gpus) or has.max_size() > wanted.size:
+                return False
+        for has, wanted in zip(running, pools, strict=True):  # Ray Data starts what a pool has not: below its least
+            has._config = replace(has._config, min_size=wanted.size, initial_size=wanted.size, max_size=wanted.size)
+        return True
+
     def _better_anew(self, there: Cluster, now: float) -> bool:
-        if there.cpus < self.made_for.cpus or there.gpus < self.made_for.gpus:
+        if not self._is_larger(there):
             self.grown = None
             wait_s = self.longest_wait_s
             return now - self.shard_at > (STILL_AT_FIRST_S if wait_s is None else max(STILL_S, 2 * wait_s))
         if self.made_for.gpus and there.gpus == self.made_for.gpus:
             self.grown = None
             return False  # CPUs alone make no more encoders or engines, and come and go with an autoscaler
-        if self.grown is None or (self.grown[0].cpus, self.grown[0].gpus) != (there.cpus, there.gpus):
+        if self.grown is None or self.grown[0].shape != there.shape:
             self.grown = there, now
         return now - self.grown[1] >= GROWN_FOR_S
 
     def on_execution_step(self, executor: Any) -> None:
         """Ray Data's call, some times a second, in the thread that runs the dataset."""
+        running = [pool for operator in executor._topology for pool in operator.get_autoscaling_actor_pools()]
         try:
-            self.check()
+            self.check(running)
         except ClusterChanged:
             # Those that have no place would wait for one for ever, and take it from the new ones.
-            for operator in executor._topology:
-                for pool in operator.get_autoscaling_actor_pools():
-                    for actor in (*pool._running_actors, *pool._pending_actors.values()):
-                        with suppress(RayError, ValueError):
-                            ray.kill(actor)
+            for pool in running:
+                for actor in (*pool._running_actors, *pool._pending_actors.values()):
+                    with suppress(RayError, ValueError):
+                        ray.kill(actor)
             raise
 
     @contextmanager

@@ -27,7 +27,7 @@ from spire_ray.heartbeat import Heartbeat
 from spire_ray.metrics import Metrics
 from spire_ray.plan import Shard
 from spire_ray.progress import Progress
-from spire_ray.resources import Cluster
+from spire_ray.resources import Cluster, Pool
 from spire_ray.stop import StopSignal
 from spire_ray.store import Store
 
@@ -97,13 +97,15 @@ class Driver:
     def run_shards(
         self,
         shards: Sequence[Shard],
-        dataset_of: Callable[[Sequence[Shard]], Dataset],
+        pools_of: Callable[[Cluster], Sequence[Pool]],
+        dataset_of: Callable[[Sequence[Shard], Sequence[Pool]], Dataset],
         progress: Progress,
         patience_s: float,
         gpus_needed: int = 1,
     ) -> None:
         """As `run`, with the dataset that is made of `shards`, and made again of those left when the cluster changes.
 
+        `pools_of`: the actors of its stages that a cluster carries; it is given more of them where nodes join.
         `gpus_needed`: what one actor of the stage takes on a cluster with GPUs.
         """
         left = {shard.index: shard for shard in shards}
@@ -113,11 +115,13 @@ class Driver:
         ended = time.monotonic()
         with self._stage(progress, patience_s) as count:
             while left:
-                watch = Watch(self.cluster, gpus_needed, self.stop.requested.is_set)
+                watch = Watch(self.cluster, pools_of, gpus_needed, self.stop.requested.is_set)
                 try:
                     with watch.on():
-                        dataset = dataset_of(list(left.values()))
+                        dataset = dataset_of(list(left.values()), pools_of(self.cluster))
                     for row in dataset.iter_rows():
+                        if watch.made_for is not self.cluster:
+                            self._settle_on(watch.made_for, "more", len(left))
                         summary = Summary(**row)
                         ended = time.monotonic()
                         watch.committed(summary.busy_s)
@@ -130,7 +134,7 @@ class Driver:
                         break
                     if time.monotonic() - ended > patience_s:
                         raise MachineFault(f"no shard has ended for {patience_s / 60:.0f} minutes") from None
-                    self._settle_on(watch.changed, len(left))
+                    self._settle_on(watch.changed, "other", len(left))
                 else:
                     break  # those that are left were not begun: it was told to stop
 
@@ -140,10 +144,10 @@ class Driver:
         if there.cpus >= 1 and bool(there.gpus) == bool(self.cluster.gpus):
             self.cluster = there
 
-    def _settle_on(self, cluster: Cluster, left: int) -> None:
+    def _settle_on(self, cluster: Cluster, actors: str, left: int) -> None:
         was, self.cluster = self.cluster, cluster
         told = f"{was.cpus:g} CPUs and {was.gpus} GPUs are now {cluster.cpus:g} and {cluster.gpus}"
-        self.say(f"{told}: other actors for the {left} shards that are left")
+        self.say(f"{told}: {actors} actors for the {left} shards that are left")
 
     @contextmanager
     def _stage(self, progress: Progress, patience_s: float) -> Iterator[Callable[[Summary], None]]:

@@ -13,7 +13,7 @@ from spire_ray.codebook import Codebook, assign
 from spire_ray.errors import MachineFault
 
 SAMPLED = 0.001  # of all utterances, by a hash of the id: every attempt checks the same ones
-FIRST_S = {"cpu": 10.0, "cuda": 120.0}  # of audio in an actor's first shard: 1 to 3 s of work
+FIRST_S = {"cpu": 10.0, "cuda": 120.0}  # of audio in an actor's first shards: 1 to 3 s of work
 BOUNDS = {"float32": 0.02, "float16": 0.02, "bfloat16": 0.05}  # share of frames that may have another unit
 MIN_FRAMES = 500  # 10 s: of fewer a single frame would be a large share
 
@@ -85,11 +85,13 @@ class ParityGate:
         self.total = Parity()
 
     def choose(self, ids: Sequence[str], seconds: Sequence[float]) -> list[int]:
-        """Which of a shard's utterances to compare: the hash decides, and in the first shard a few more."""
+        """Which of a shard's utterances to compare: the hash decides, and until a comparison has passed a few more.
+
+        Each of two shards in flight brings its own: the second may be done before the first.
+        """
         chosen = {index for index, utterance_id in enumerate(ids) if draw(utterance_id) < SAMPLED}
         if ids and self.first_s:
             chosen.update(first_few(ids, seconds, self.first_s))
-            self.first_s = 0.0
         return sorted(chosen)
 
     def check(
@@ -112,4 +114,6 @@ class ParityGate:
                 f"utterance alone (bound: {self.bound:.0%}), "
                 f"and the features are off by {self.total.feature_error:.1e}: try --dtype float32 in another OUT"
             )
+        if found.utterances:
+            self.first_s = 0.0
         return found

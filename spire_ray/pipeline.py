@@ -11,7 +11,7 @@
     a run's tables ─> pairs measured ─> work/measured; once all are decided upon ─> examples ─> train/part-00017.parquet
 
 A shard is one Ray row, one task, one part of each table, and so one checkpoint. `run.py` settles the settings, plans,
-subtracts what is committed and has the rest done here.
+subtracts what is committed and has the rest done here. `pools`: of each stage's actors, in the order of the stages.
 """
 
 import threading
@@ -31,16 +31,7 @@ from spire_ray.measure_stage import Material, MeasurePairs
 from spire_ray.parity import BOUNDS
 from spire_ray.plan import Shard
 from spire_ray.recordings import CommitSegments, CutRecordings
-from spire_ray.resources import (
-    Cluster,
-    Pool,
-    cutter_pool,
-    encoder_pool,
-    engine_pool,
-    reader_pool,
-    sharing,
-    small_pool,
-)
+from spire_ray.resources import Pool, cutter_pool, encoder_pool, engine_pool, fed, sharing
 from spire_ray.sampling import Keep, Sample, SampleFrames
 from spire_ray.scorers import NAMED
 from spire_ray.segment import Segmentation
@@ -55,11 +46,16 @@ SHARDS_IN_AN_ENCODER = 2  # on CPUs one is read or committed, on a GPU packed, w
 
 
 def recordings_to_segments(
-    driver: Driver, shards: Sequence[Shard], places: tuple[StoreAt, StoreAt], segmentation: Segmentation, mark: str
+    driver: Driver,
+    shards: Sequence[Shard],
+    pools: Sequence[Pool],
+    places: tuple[StoreAt, StoreAt],
+    segmentation: Segmentation,
+    mark: str,
 ) -> Dataset:
     """Before the plan, with --segment: every CPU listens. `places`: the recordings' plan, and OUT. Rows as below."""
     recordings, out = places
-    cutters = cutter_pool(driver.cluster)
+    cutters, commits = pools
     listen = {
         "flag": driver.stop.flag,
         "recordings": recordings,
@@ -68,19 +64,19 @@ def recordings_to_segments(
     }
     dataset = _source(shards)
     dataset = _stage(dataset, [(unless_stopped(CutRecordings), listen)], cutters)
-    return _stage(dataset, [(CommitSegments, {"out": out, "fingerprint": mark})], small_pool(cutters))
+    return _stage(dataset, [(CommitSegments, {"out": out, "fingerprint": mark})], commits)
 
 
 def audio_to_units(
     driver: Driver,
     shards: Sequence[Shard],
+    pools: Sequence[Pool],
     out: StoreAt,
     encoding: Encoding,
     fingerprint: str,
-    gpus_per_encoder: float = 1.0,
 ) -> Dataset:
     """Pipeline 1: every GPU encodes. Iterating over the dataset runs it; its rows are those of `commit.Summary`."""
-    encoders = encoder_pool(driver.cluster, gpus_per_encoder)
+    encoders = pools[-1]
     flag = driver.stop.flag
     read = {"flag": flag, "run": out, "max_seconds": encoding.max_seconds}
     encode = {
@@ -96,14 +92,14 @@ def audio_to_units(
     commit = {"out": out, "fingerprint": fingerprint}
 
     encode_and_commit: list[Stage] = [(unless_stopped(EncodeUnits), encode), (CommitUnits, commit)]
-    return _from_audio(_source(shards), read, encode_and_commit, driver.cluster, encoders)
+    return _from_audio(_source(shards), read, encode_and_commit, pools)
 
 
 def audio_to_frames(
     driver: Driver, shards: Sequence[Shard], run: StoreAt, features: Features, sample: Sample, keep: Keep
 ) -> Dataset:
     """The frames a codebook is fitted on go to `keep`, and nowhere else. Rows as in pipeline 1, one to a shard."""
-    encoders = encoder_pool(driver.cluster)
+    encoders = sharing(encoder_pool(driver.cluster))
     flag = driver.stop.flag
     read = {"flag": flag, "run": run, "max_seconds": features.max_seconds}
     encode = {
@@ -118,19 +114,20 @@ def audio_to_frames(
     }
 
     sampling: list[Stage] = [(unless_stopped(SampleFrames), encode)]
-    return _from_audio(_source(shards), read, sampling, driver.cluster, sharing(encoders))
+    return _from_audio(_source(shards), read, sampling, fed(driver.cluster, encoders))
 
 
 def units_to_text(
     driver: Driver,
     shards: Sequence[Shard],
+    pools: Sequence[Pool],
     load: tuple[type[Any], Mapping[str, Any]],
     out: StoreAt,
     generation: Generation,
     fingerprint: str,
 ) -> Dataset:
     """Pipeline 2: every GPU generates. `load` is its first stage and that stage's settings; rows as in pipeline 1."""
-    engines = engine_pool(driver.cluster, generation.options.tensor_parallel_size)
+    loaders, engines, commits = pools
     flag = driver.stop.flag
     first, settings = load
     generate = {
@@ -144,9 +141,9 @@ def units_to_text(
     commit = {"out": out, "tables": generation.tables, "fingerprint": fingerprint}
 
     dataset = _source(shards)
-    dataset = _stage(dataset, [(unless_stopped(first), {"flag": flag, **settings})], small_pool(engines))
+    dataset = _stage(dataset, [(unless_stopped(first), {"flag": flag, **settings})], loaders)
     dataset = _stage(dataset, [(unless_stopped(GenerateText), generate)], engines, in_flight=SHARDS_IN_AN_ENGINE)
-    return _stage(dataset, [(CommitText, commit)], small_pool(engines))
+    return _stage(dataset, [(CommitText, commit)], commits)
 
 
 def tables_to_training_set(driver: Driver, shards: Sequence[Shard], stage: type[Any], material: Material) -> Dataset:
@@ -159,18 +156,16 @@ def tables_to_training_set(driver: Driver, shards: Sequence[Shard], stage: type[
     return _stage(_source(shards), [(unless_stopped(stage), settings)], pool)
 
 
-def _from_audio(
-    dataset: Dataset, read: Mapping[str, Any], then: Sequence[Stage], cluster: Cluster, encoders: Pool
-) -> Dataset:
-    """GPUs are fed by readers on any node. On CPUs, where reading is the small part, an encoder reads for itself.
+def _from_audio(dataset: Dataset, read: Mapping[str, Any], then: Sequence[Stage], pools: Sequence[Pool]) -> Dataset:
+    """With readers in a pool of their own, or not: then nothing of a node that is lost is waited for by the others.
 
-    Nothing of a node that is lost is then waited for by the others: with readers and commits of their own, nodes of
-    CPUs stood still for 10 to 15 s.
+    With readers and commits of their own, nodes of CPUs stood still for 10 to 15 s.
     """
+    *readers, encoders = pools
     reading: Stage = (unless_stopped(ReadShard), read)
-    if not encoders.num_gpus:
+    if not readers:
         return _stage(dataset, [reading, *then], encoders, SHARDS_IN_AN_ENCODER)
-    dataset = _stage(dataset, [reading], reader_pool(cluster, encoders))
+    dataset = _stage(dataset, [reading], readers[0])
     return _stage(dataset, then, encoders, SHARDS_IN_AN_ENCODER)
 
 
@@ -192,7 +187,7 @@ def _stage(dataset: Dataset, stages: Sequence[Stage], pool: Pool, in_flight: int
             max_concurrent_calls_per_actor=in_flight,
             # By itself Ray Data calls a stage from one thread, however many shards are under way.
             enable_true_multi_threading=in_flight > 1,
-            # A CPU's shard may take a quarter of an hour: the last must not wait at one actor while another has none.
+            # A CPU's shard may take a quarter of an hour: at an actor no more wait than it has under way (else twice).
             max_tasks_in_flight_per_actor=None if pool.num_gpus else max(2, in_flight),
         ),
         num_cpus=pool.num_cpus,
@@ -202,11 +197,12 @@ def _stage(dataset: Dataset, stages: Sequence[Stage], pool: Pool, in_flight: int
 
 def _in_turn(stages: Sequence[Stage], one_at_a_time: bool) -> Stage:
     """One stage that is all of `stages`; `one_at_a_time`: none of them has more than one shard."""
+    classes = [stage for stage, _ in stages]
 
     class InTurn:
         def __init__(self, settings: Sequence[Mapping[str, Any]]) -> None:
-            self.stages = [stage(**given) for (stage, _), given in zip(stages, settings, strict=True)]
-            self.locks = [threading.Lock() if one_at_a_time else nullcontext() for _ in stages]
+            self.stages = [stage(**given) for stage, given in zip(classes, settings, strict=True)]
+            self.locks = [threading.Lock() if one_at_a_time else nullcontext() for _ in classes]
 
         def __call__(self, row: pa.Table) -> pa.Table:
             for stage, lock in zip(self.stages, self.locks, strict=True):

@@ -18,6 +18,7 @@ from spire_ray.plan import Plan, Shard, load_plan, write_plan
 from spire_ray.progress import Progress
 from spire_ray.recordings import TABLE, read_segments
 from spire_ray.records import units_run
+from spire_ray.resources import Pool, segment_pools
 from spire_ray.segment import Segmentation
 from spire_ray.shards import StoreAt
 from spire_ray.store import Store
@@ -136,12 +137,13 @@ def _segments(
     recordings.refuse_other(under, settings)
     at = StoreAt(under.url, under.storage_options), StoreAt(store.url, store.storage_options)
 
-    def listen(left: Sequence[Shard]) -> Dataset:
-        return pipeline.recordings_to_segments(driver, left, at, segmentation, recordings.fingerprint)
+    def listen(left: Sequence[Shard], pools: Sequence[Pool]) -> Dataset:
+        return pipeline.recordings_to_segments(driver, left, pools, at, segmentation, recordings.fingerprint)
 
     # Its own part first, and then what no other driver has done by then: so that none waits for one that died.
     for own in (part.own, list):
         if shards_left := own(recordings.without(outputs.committed(store, TABLE))):
             patience_s = max(shard.seconds for shard in shards_left) / SLOWEST_CUT
-            driver.run_shards(shards_left, listen, Progress.of(TABLE, recordings, shards_left), patience_s)
+            progress = Progress.of(TABLE, recordings, shards_left)
+            driver.run_shards(shards_left, segment_pools, listen, progress, patience_s)
     return read_segments(store, recordings)

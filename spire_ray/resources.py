@@ -49,6 +49,11 @@ class Cluster:
     cpus_of_nodes: tuple[int, ...] = ()  # likewise
 
     @property
+    def shape(self) -> tuple[float, int, tuple[int, ...], tuple[int, ...]]:
+        """What actors find a place by: CPUs and GPUs, in all and node by node."""
+        return self.cpus, self.gpus, self.cpus_of_nodes, self.gpus_of_nodes
+
+    @property
     def device(self) -> str:
         """Where models run: cuda where there are GPUs, else cpu."""
         return "cuda" if self.gpus else "cpu"
@@ -171,12 +176,12 @@ def encoder_pool(cluster: Cluster, gpus_each: float = 1.0) -> Pool:
         # Ray puts an actor on one GPU, so that 0.4 makes two to a GPU and leaves a fifth of it.
         return Pool(cluster.gpus * int(1 / gpus_each + 1e-9), num_cpus=0, num_gpus=gpus_each)
     # As many as fill a node: of two nodes with 6 CPUs, three encoders with 4 threads leave one without a place.
-    in_a_node = -(-cluster.node_cpus // CPUS_PER_ENCODER)
-    share = cluster.node_cpus / in_a_node
+    threads = cluster.node_cpus // -(-cluster.node_cpus // CPUS_PER_ENCODER)
+    share = cluster.node_cpus / (cluster.node_cpus // threads)  # 15 CPUs: five with three threads, not four
     size = sum(int(cpus / share + 1e-9) for cpus in cluster.cpus_of_nodes or (cluster.cpus,))
     # All of its share but the holders': when its node is lost, an encoder must not double up with another.
     num_cpus = math.floor(100 * (share - HOLDERS_CPUS) + 1e-9) / 100
-    return Pool(max(1, size), num_cpus, num_gpus=0, threads=int(share))
+    return Pool(max(1, size), num_cpus, num_gpus=0, threads=threads)
 
 
 def holder_pool(encoders: Pool) -> Pool:
@@ -219,3 +224,25 @@ def small_pool(models: Pool) -> Pool:
     find a place on what is left then.
     """
     return Pool(min(models.size, 1 + -(-models.size // 8)), num_cpus=0, num_gpus=0)
+
+
+def unit_pools(cluster: Cluster, gpus_per_encoder: float = 1.0) -> list[Pool]:
+    """From audio to units, stage by stage: see `fed`."""
+    return fed(cluster, encoder_pool(cluster, gpus_per_encoder))
+
+
+def fed(cluster: Cluster, encoders: Pool) -> list[Pool]:
+    """GPUs are fed by readers on any node. On CPUs, where reading is the small part, an encoder reads for itself."""
+    return [reader_pool(cluster, encoders), encoders] if encoders.num_gpus else [encoders]
+
+
+def text_pools(cluster: Cluster, tensor_parallel_size: int = 1) -> list[Pool]:
+    """From units to text, stage by stage: what loads shards, engines, what commits."""
+    engines = engine_pool(cluster, tensor_parallel_size)
+    return [small_pool(engines), engines, small_pool(engines)]
+
+
+def segment_pools(cluster: Cluster) -> list[Pool]:
+    """From recordings to segments, stage by stage: what listens, what commits."""
+    cutters = cutter_pool(cluster)
+    return [cutters, small_pool(cutters)]

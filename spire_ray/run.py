@@ -25,6 +25,7 @@ from spire_ray.plan import Plan, Shard, load_plan
 from spire_ray.planning import AudioOptions, asked_for, plan_audio, put_plan, rows_of, shard_minutes
 from spire_ray.progress import Progress
 from spire_ray.records import load_json, plan_of, units_run, write_records
+from spire_ray.resources import text_pools, unit_pools
 from spire_ray.retry import text_to_retry, units_to_retry
 from spire_ray.settings import ENGINE, Encoding, EngineOptions, Generation
 from spire_ray.shards import LoadText, LoadUnits, StoreAt
@@ -242,7 +243,8 @@ def _run_units(
         patience_s = max(shard.seconds for shard in shards) / SLOWEST_RTFX
         driver.run_shards(
             shards,
-            lambda left: pipeline.audio_to_units(driver, left, _at(store), encoding, mark, gpus_per_encoder),
+            lambda cluster: unit_pools(cluster, gpus_per_encoder),
+            lambda left, pools: pipeline.audio_to_units(driver, left, pools, _at(store), encoding, mark),
             Progress.of("units", plan, shards),
             patience_s,
         )
@@ -260,12 +262,14 @@ def _run_text(
             load = (LoadUnits, {"run": run, "out": out, "attempts": attempts, "tables": generation.tables})
         tokens = max(shard.utterances for shard in shards) * generation.tasks.tokens
         patience_s = tokens * pipeline.SHARDS_IN_AN_ENGINE / SLOWEST_TOKENS[driver.device]
+        gpus_each = generation.options.tensor_parallel_size
         driver.run_shards(
             shards,
-            lambda left: pipeline.units_to_text(driver, left, load, out, generation, mark),
+            lambda cluster: text_pools(cluster, gpus_each),
+            lambda left, pools: pipeline.units_to_text(driver, left, pools, load, out, generation, mark),
             Progress.of("text", plan, shards),
             patience_s,
-            generation.options.tensor_parallel_size,
+            gpus_each,
         )
     for table in generation.tables:
         outputs.mark_complete(store, table, plan.shards, mark)

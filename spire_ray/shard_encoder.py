@@ -85,7 +85,8 @@ class ShardEncoder:
 
     def _encode_all(self, encoder: Encoder, waveforms: Sequence[NDArray[np.int16]], use: Use) -> None:
         lengths = [len(waveform) for waveform in waveforms]
-        groups = micro_batches(lengths, self.budget_s)
+        budget_s = self.budget_s
+        groups = micro_batches(lengths, budget_s)
         while groups:
             try:
                 self._encode(encoder, waveforms, groups[0], use)
@@ -96,9 +97,10 @@ class ShardEncoder:
                     raise
             # Outside the handler: while it runs, the exception keeps the tensors of the failed call alive.
             torch.cuda.empty_cache()
-            self.budget_s /= 2
+            # Once for two shards that were too large together: the other may have halved it already.
+            self.budget_s = budget_s = min(self.budget_s, budget_s / 2)
             rest = [index for group in groups for index in group]
-            again = micro_batches([lengths[index] for index in rest], self.budget_s)
+            again = micro_batches([lengths[index] for index in rest], budget_s)
             groups = [[rest[position] for position in group] for group in again]
 
     def _encode(self, encoder: Encoder, waveforms: Sequence[NDArray[np.int16]], group: list[int], use: Use) -> None:

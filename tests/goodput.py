@@ -4,12 +4,14 @@ Two nodes of one CPU each, each on a core of its own, so that a lost node is hal
 node is ended without a word every --node-every seconds and another joins --join-after seconds later, as spot machines
 are replaced; the driver is killed every --driver-every seconds and started again at once. Goodput is the audio of the
 job over what the nodes alive would have done in that time at the speed of an undisturbed job on the same cluster when
-it works (one before, one after, the faster of them, since machines that are shared change their speed by a tenth):
-drivers, workers and models that start are counted against the disturbed job alone. A node is alive from when Ray has it
-until it is ended. The units must be those of the undisturbed job. For a figure, the machine must be idle otherwise.
+it works (the mean of one before and one after, since machines that are shared change their speed by a tenth): drivers,
+workers and models that start are counted against the disturbed job alone. Told beside it: by the speed of the job
+itself, from 20 s after something has happened until something happens again. A node is alive from when Ray has it until
+it is ended. The units must be those of the undisturbed job. For a figure, the machine must be idle otherwise.
 """
 
 import argparse
+import math
 import os
 import random
 import subprocess
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -30,6 +33,7 @@ from node_kills import SPIRE_RAY, node, wait_longer_for_nodes
 
 SOUNDS, SECONDS = 8, 110.0  # different ones, and each is a shard
 LIMIT_S = 3600.0  # beyond the minutes asked for
+SETTLED_S = 20.0
 
 
 @dataclass
@@ -43,12 +47,14 @@ class Churn:
     drivers: int = 0
     node_seconds: float = 0.0
     joins_at: list[float] = field(default_factory=list)
+    moments: list[float] = field(default_factory=list)  # at which something happened, of the clock of files
     began: float = 0.0
     counted: float = 0.0
     out: Path | None = None
 
     def say(self, what: str) -> None:
         """A line, with the seconds since the job began and the shards that were done."""
+        self.moments.append(time.time())
         done = len(list((self.out / "units").glob("part-*"))) if self.out else 0
         print(f"{time.monotonic() - self.began:5.0f} s: {what}; {done} shards done", flush=True)
 
@@ -150,6 +156,14 @@ def rtfx(out: Path) -> float:
     return (last - first) * SECONDS / (moments[last] - moments[first])
 
 
+def rtfx_between(out: Path, moments: list[float]) -> float:
+    """As `rtfx`, while nothing happened: of the times between two of `moments` that leave 15 s or more."""
+    parts = [part.stat().st_mtime for part in (out / "units").glob("part-*")]
+    spans = [(one + SETTLED_S, two) for one, two in pairwise(moments) if two - one >= SETTLED_S + 15]
+    audio = SECONDS * sum(first <= moment < last for moment in parts for first, last in spans)
+    return audio / sum(last - first for first, last in spans) if spans else math.nan
+
+
 def main() -> int:
     """The job. Exit code 0 when it ended whole, with the goodput that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -199,10 +213,12 @@ def measured(churn: Churn, options: argparse.Namespace) -> int:
     for _ in churn.joins_at:
         churn.join()
     _, after = undisturbed(churn, "out-after")
-    goodput = files * SECONDS / (max(before, after) / 2 * churn.node_seconds)
+    audio_s, steady = files * SECONDS, rtfx_between(out, churn.moments)
+    goodput, by_its_own = (audio_s / (speed / 2 * churn.node_seconds) for speed in ((before + after) / 2, steady))
     print(
         f"{files} shards of {SECONDS:g} s in {took:.0f} s, {churn.kills} nodes lost, {drivers - 1} drivers started "
-        f"again, all whole; nodes alive {churn.node_seconds / took:.2f} of 2; goodput {goodput:.2f} of that capacity"
+        f"again, all whole; nodes alive {churn.node_seconds / took:.2f} of 2; goodput {goodput:.3f} of that capacity "
+        f"({by_its_own:.3f} by the job's own RTFx of {steady:.1f} between)"
     )
     return int(goodput < options.at_least)
 

@@ -115,7 +115,10 @@ def install_as_the_image(folder: Path, torch_source: str) -> Path:
     """
     source, prefix = folder / "src", folder / "spire"
     source.mkdir()
-    network = re.compile("(PIP|UV|SSL_CERT)_.*|.*_proxy", re.IGNORECASE)  # how this machine reaches its package index
+    # How this machine reaches its package index, and nothing that changes what is taken from there.
+    network = re.compile(
+        "(PIP|UV)_.*(INDEX|LINKS|CERT|TLS|CACHE|HOST).*|SSL_CERT_.*|REQUESTS_CA_BUNDLE|.*_proxy", re.IGNORECASE
+    )
     env = {key: value for key, value in os.environ.items() if network.fullmatch(key)} | {"PATH": f"{BIN}:/usr/bin:/bin"}
     for word, rest in dockerfile("python", "cpu"):
         mapped = rest.replace("/opt/spire", str(prefix)).replace("--no-cache ", "")

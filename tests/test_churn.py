@@ -1,9 +1,14 @@
 """When a stage begins anew on other nodes: told from what the cluster has, at moments of a clock that is not real."""
 
+from typing import Any
+
 import pytest
+from ray.data._internal.actor_autoscaler.autoscaling_actor_pool import AutoscalingActorConfig
+from ray.data._internal.execution.interfaces import ExecutionResources
+from ray.data._internal.execution.operators.actor_pool_map_operator import _ActorPool
 
 from spire_ray.churn import ClusterChanged, Watch
-from spire_ray.resources import Cluster
+from spire_ray.resources import Cluster, Pool
 
 
 class Ward:
@@ -12,7 +17,14 @@ class Ward:
     def __init__(self, cpus: float, gpus: int = 0, gpus_needed: int = 1) -> None:
         self.now = 0.0
         self.there = Cluster(cpus, gpus, 2)
-        self.watch = Watch(self.there, gpus_needed, look=lambda: self.there, clock=lambda: self.now)
+        self.running: list[Any] = []
+        self.watch = Watch(
+            self.there,
+            lambda cluster: [Pool(int(cluster.cpus), 0.97, 0)],
+            gpus_needed,
+            look=lambda: self.there,
+            clock=lambda: self.now,
+        )
 
     def has(self, cpus: float, gpus: int = 0) -> None:
         self.there = Cluster(cpus, gpus, 2)
@@ -26,7 +38,7 @@ class Ward:
                 shard_at = self.now
                 self.watch.committed()
             try:
-                self.watch.check()
+                self.watch.check(self.running)
             except ClusterChanged:
                 assert self.watch.changed == self.there
                 return self.now - began
@@ -113,7 +125,45 @@ def test_a_run_that_was_told_to_stop_lets_its_shards_commit() -> None:
     assert ward.ended_within(2_000) is None
 
 
+def test_as_many_cpus_on_nodes_too_small_for_an_encoder_are_a_change_too() -> None:
+    ward = Ward(16)
+    ward.there = ward.watch.made_for = Cluster(16, 0, 8, cpus_of_nodes=(8, 8))
+    assert ward.ended_within(100, a_shard_every=10) is None
+    ward.there = Cluster(16, 0, 2, cpus_of_nodes=(2, 6, 8))
+    assert ward.ended_within(600, a_shard_every=10) is None
+    assert ward.ended_within(600) == pytest.approx(30, abs=6)
+
+
 def test_gpus_of_nodes_that_are_too_small_for_an_engine_do_not_count() -> None:
     ward = Ward(16, 8, gpus_needed=4)
     ward.there = Cluster(16, 4, 2, gpus_of_nodes=(2, 2))
     assert ward.ended_within(2_000) is None
+
+
+def pool_of_ray_data(size: int, cpus: float) -> _ActorPool:
+    """One that has nothing to do; to `scale` it would need Ray."""
+    each = ExecutionResources(cpu=cpus, gpu=None)
+    return _ActorPool(None, AutoscalingActorConfig(size, size, size, 2, 2, each))  # type: ignore[arg-type]
+
+
+def test_where_nodes_join_a_stage_of_the_same_actors_is_given_more_of_them_at_once() -> None:
+    ward = Ward(2)
+    ward.running = [pool_of_ray_data(2, 0.97)]
+    assert ward.ended_within(100, a_shard_every=10) is None
+    for cpus in (3, 5):
+        ward.has(cpus)
+        assert ward.ended_within(6, a_shard_every=3) is None
+        assert (ward.running[0].min_size(), ward.running[0].max_size()) == (cpus, cpus)
+        assert ward.watch.made_for == ward.there
+    assert ward.ended_within(2_000, a_shard_every=10) is None
+    ward.has(2)  # those that joined are lost again
+    assert ward.ended_within(600) == pytest.approx(30, abs=6)
+
+
+@pytest.mark.parametrize("running", [[(2, 3.97)], [(9, 0.97)], [(2, 0.97), (2, 0.97)]])
+def test_a_stage_of_other_actors_begins_anew(running: list[tuple[int, float]]) -> None:
+    ward = Ward(2)
+    ward.running = [pool_of_ray_data(*one) for one in running]
+    ward.has(5)
+    assert ward.ended_within(1_000, a_shard_every=10) == pytest.approx(35, abs=6)
+    assert [pool.max_size() for pool in ward.running] == [size for size, _ in running]

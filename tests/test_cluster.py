@@ -211,7 +211,7 @@ def test_readers_are_where_cpus_are_and_models_where_gpus_are(
     script, wanted = Path(__file__).with_name("placement.py"), {"ReadShard": 3, "EncodeUnits": 4, "GenerateText": 2}
     words = ["speech-to-text", corpus, out, "--checkpoint", "any", "--languages", "de", "--shard-minutes", "10"]
     words += ["--gpus-per-encoder", "0.5", "--address", nodes.address]
-    command = [sys.executable, script, tmp_path, json.dumps(wanted), *words]
+    command = [sys.executable, script, tmp_path, json.dumps(wanted), "0", *words]
     done = subprocess.run(
         command, env=dict(nodes.environment), capture_output=True, text=True, check=False, timeout=300
     )

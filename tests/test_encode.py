@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -156,6 +158,32 @@ def test_out_of_memory_halves_the_budget_and_goes_on(weights: Weights, monkeypat
     limit_s = 0.5
     with pytest.raises(torch.OutOfMemoryError):
         stage.frame_units(waveforms)
+
+
+def test_two_shards_that_run_out_of_memory_together_halve_the_budget_once(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", budget_s=6.0)
+    encode, pack, both = stage.encoder.encode, stage.encoder.pack, threading.Barrier(2, timeout=60)
+
+    def limited(packed: Packed) -> list[torch.Tensor]:
+        if sum(packed.lengths) > 3.1 * 50:
+            raise torch.OutOfMemoryError("the GPU is full")
+        return encode(packed)
+
+    def packed_beside_another(waveforms: Sequence[NDArray[np.int16]]) -> Packed:
+        if len(waveforms) > 3:
+            both.wait()
+        return pack(waveforms)
+
+    monkeypatch.setattr(stage.encoder, "encode", limited)
+    monkeypatch.setattr(stage.encoder, "pack", packed_beside_another)
+    shards = [[waveform(1.0, seed + first) for seed in range(6)] for first in (0, 6)]
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(stage.frame_units, shards))
+    for waveforms, units in zip(shards, made, strict=True):
+        assert [part.tolist() for part in units] == [weights.expected(samples) for samples in waveforms]
+    assert stage.shard_encoder.budget_s == 3.0
 
 
 def test_a_shard_that_overflows_in_half_precision_is_done_again_in_float32(weights: Weights) -> None:

@@ -1,5 +1,8 @@
 """The gate that stops a run whose units are not those of float32."""
 
+import threading
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from spire_ray.codebook import Codebook
-from spire_ray.encode import EncodeUnits
+from spire_ray.encode import EncodeUnits, _Encoded
 from spire_ray.errors import MachineFault
 from spire_ray.parity import MIN_FRAMES, SAMPLED, Parity, ParityGate, draw, first_few
 from spire_ray.tables import UNITS, WAVEFORMS, from_rows, nest, unnest
@@ -51,6 +54,22 @@ def test_a_wrong_weight_stops_the_run_and_both_figures_are_named(weights: Weight
         MachineFault, match=r"\d+\.\d\d% of \d+ frames .* \(bound: 5%\).* off by \de[-+]\d\d|off by \d\.\d"
     ):
         stage(shard(0, [waveform(9, 1), *speech()]))
+
+
+def test_neither_of_the_first_two_shards_in_flight_passes_unseen(weights: Weights) -> None:
+    stage = EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", "bfloat16", parity_bound=0.0)
+    chosen, encode = threading.Barrier(2, timeout=60), stage._encode_shard
+
+    def and_meet(waveforms: Sequence[NDArray[np.int16]], kept: Collection[int]) -> _Encoded:
+        chosen.wait()
+        return encode(waveforms, kept)
+
+    stage._encode_shard = and_meet  # type: ignore[method-assign]
+    shards = [shard(0, [waveform(9, 1), *speech()]), shard(1, [waveform(9, 2)])]
+    with ThreadPoolExecutor(2) as pool:
+        for faults in [pool.submit(stage, one) for one in shards]:
+            with pytest.raises(MachineFault, match="bound: 0%"):
+                faults.result()
 
 
 def test_bfloat16_passes_its_bound_and_fails_a_bound_of_zero(weights: Weights) -> None:
@@ -112,12 +131,14 @@ def test_the_first_shard_is_compared_for_a_bounded_time() -> None:
     started = gate(0.02, first_s=10.0)
     assert started.choose([], []) == []
     assert set(few) <= set(started.choose(ids, seconds))
+    assert started.choose(["u1"], [2.0]) == [0], "nothing has passed yet: the second of two in flight may end first"
+    assert started.check([], [], []) == Parity()
+    assert started.choose(["u1"], [2.0]) == [0]
+    started.check([np.ones(100, np.int16)], [np.ones(100, np.int64)], [torch.ones(100, 1)])
     assert started.choose(["u1"], [2.0]) == []
 
 
 def test_two_shards_in_flight_give_the_units_of_one(weights: Weights) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     stage = EncodeUnits(weights.encoder, weights.codebook, 2, "cpu", budget_s=2.0)
     shards = [shard(index, speech()[index:], f"s{index}-") for index in range(4)]
     with ThreadPoolExecutor(2) as pool:

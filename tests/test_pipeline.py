@@ -2,14 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from spire_ray import pipeline
 from spire_ray.pipeline import _in_turn
+from spire_ray.resources import Cluster, unit_pools
 
 Seen = list[tuple[str, str, int]]
 
@@ -83,3 +85,36 @@ def test_what_is_stopped_goes_no_further(one_at_a_time: bool) -> None:
     actor, settings = _in_turn([(Stopped, {}), (stage("encode", seen), {"add": 1})], one_at_a_time)
     assert actor(**settings)(row(1)).num_rows == 0
     assert not seen
+
+
+class Asked:
+    """Stands for a Ray Dataset: keeps what each of its stages is asked for with."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, Mapping[str, Any]] = {}
+
+    def map_batches(self, stage: type[Any], **settings: Any) -> "Asked":
+        self.stages[stage.__name__] = settings
+        return self
+
+
+@pytest.mark.parametrize(
+    ("cluster", "stages"),
+    [
+        (Cluster(8, 0, 8), {"ReadShard+encode+commit": (2, 2)}),
+        (Cluster(8, 2, 8), {"ReadShard": (6, 1), "encode+commit": (2, 2)}),
+    ],
+)
+def test_two_shards_at_a_time_are_in_threads_of_their_own(
+    cluster: Cluster, stages: Mapping[str, tuple[int, int]]
+) -> None:
+    asked, seen = Asked(), list[tuple[str, str, int]]()
+    then: list[Any] = [(stage("encode", seen), {"add": 1}), (stage("commit", seen), {"add": 2})]
+    pipeline._from_audio(asked, {}, then, unit_pools(cluster))  # type: ignore[arg-type]
+    strategies = {name: settings["compute"] for name, settings in asked.stages.items()}
+    assert {
+        name: (strategy.max_size, strategy.max_concurrent_calls_per_actor) for name, strategy in strategies.items()
+    } == stages
+    for name, (_, at_a_time) in stages.items():
+        # Without it Ray Data gives the calls of a stage one thread, whatever the actor's concurrency.
+        assert strategies[name].enable_true_multi_threading is (at_a_time > 1)

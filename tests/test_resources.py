@@ -20,7 +20,7 @@ def reserved(*pools: Pool) -> tuple[float, float]:
 
 CLUSTERS = [
     Cluster(cpus, gpus, node_cpus)
-    for cpus in (2, 3, 4, 8, 30, 64, 512)
+    for cpus in (1, 2, 3, 4, 8, 30, 64, 512)
     for gpus in (0, 1, 2, 4, 8, 16)
     for node_cpus in (1, 2, 4, 64)
     if gpus <= cpus and node_cpus <= cpus
@@ -30,10 +30,8 @@ CLUSTERS = [
 @pytest.mark.parametrize("gpus_each", [1.0, 0.5, 0.1])
 @pytest.mark.parametrize("cluster", CLUSTERS, ids=str)
 def test_both_pipelines_fit_into_any_cluster(cluster: Cluster, gpus_each: float) -> None:
-    encoders, engines = resources.encoder_pool(cluster, gpus_each), resources.engine_pool(cluster)
-    units = (*([resources.reader_pool(cluster, encoders)] if cluster.gpus else []), encoders)
-    text = (resources.small_pool(engines), engines, resources.small_pool(engines))
-    for pools in (units, text):
+    units, encoders = resources.unit_pools(cluster, gpus_each), resources.encoder_pool(cluster, gpus_each)
+    for pools in (units, resources.text_pools(cluster)):
         used_cpus, used_gpus = reserved(*pools)
         assert used_cpus <= cluster.cpus
         assert used_gpus in (0, pytest.approx(cluster.gpus))
@@ -57,7 +55,9 @@ def placed(nodes: list[dict[str, float]], *pools: Pool) -> bool:
     return True
 
 
-EQUAL_NODES = [(cpus,) * count for cpus in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 30, 64) for count in (1, 2, 5)]
+EQUAL_NODES = [
+    (cpus,) * count for cpus in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 30, 31, 64) for count in (1, 2, 5)
+]
 MIXED_NODES = [(4, 7, 7, 7), (3, 8, 8, 8), (1, 30), (4, 64)]
 
 
@@ -68,6 +68,8 @@ def test_encoders_fill_the_nodes_and_none_takes_in_that_of_another(cpus: tuple[i
     assert placed(nodes, encoders), encoders
     assert not placed(nodes, replace(encoders, size=1)), "one more than a node has threads for"
     assert encoders.size >= sum(count // 4 for count in cpus)
+    if len(set(cpus)) == 1:
+        assert encoders.size * (encoders.threads or 0) >= 0.8 * sum(cpus)
     assert placed([{"cpus": float(count), "gpus": 0.0} for count in cpus], resources.holder_pool(encoders), encoders)
 
 
@@ -76,11 +78,8 @@ def test_readers_leave_the_gpus_to_the_encoders(cpu_nodes: int, gpu_node: tuple[
     cpus, gpus = gpu_node
     nodes = [{"cpus": 32.0, "gpus": 0.0} for _ in range(cpu_nodes)] + [{"cpus": float(cpus), "gpus": float(gpus)}]
     cluster = Cluster(sum(node["cpus"] for node in nodes), gpus, min(32, cpus))
-    encoders, engines = resources.encoder_pool(cluster), resources.engine_pool(cluster)
-    readers = resources.reader_pool(cluster, encoders)
-    assert placed([dict(node) for node in nodes], readers, encoders)
-    loaders, commits = resources.small_pool(engines), resources.small_pool(engines)
-    assert placed([dict(node) for node in nodes], loaders, engines, commits)
+    assert placed([dict(node) for node in nodes], *resources.unit_pools(cluster))
+    assert placed([dict(node) for node in nodes], *resources.text_pools(cluster))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_an_engine_has_its_gpus_in_one_node(tensor_parallel: int, gpu_nodes: tup
     pool = resources.engine_pool(cluster, tensor_parallel)
     assert (pool.size, pool.num_gpus) == (engines, tensor_parallel)
     nodes = [{"cpus": 4.0, "gpus": float(gpus)} for gpus in gpu_nodes] + [{"cpus": 4.0, "gpus": 0.0}]
-    assert placed(nodes, resources.small_pool(pool), pool, resources.small_pool(pool))
+    assert placed(nodes, *resources.text_pools(cluster, tensor_parallel))
     EngineOptions(tensor_parallel_size=tensor_parallel).check_fits(cluster.gpus, cluster.gpus_of_nodes)
 
 
