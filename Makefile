@@ -56,6 +56,7 @@ torture: setup  ## the campaigns: runs killed (with Ray, on three nodes, on S3, 
 	$(BIN)/python tests/race.py --kills $$((50 * $(TORTURE_KILLS))) --seed $(TORTURE_SEED)
 	$(BIN)/python tests/race.py --kills $$((10 * $(TORTURE_KILLS))) --seed $(TORTURE_SEED) --s3
 	$(BIN)/python tests/node_kills.py --kills $(TORTURE_KILLS) --seed $(TORTURE_SEED)
+	$(BIN)/python tests/changing_nodes.py
 	$(BIN)/python tests/goodput.py --minutes $(TORTURE_MINUTES) --seed $(TORTURE_SEED)
 	TORTURE_KILLS=$(TORTURE_KILLS) TORTURE_SEED=$(TORTURE_SEED) $(BIN)/pytest -m torture --timeout=0 -s
 

@@ -22,7 +22,8 @@ from ray.exceptions import RayError
 from spire_ray.resources import Cluster, Pool, of_this_cluster
 
 LOOK_EVERY_S = 5.0
-GROWN_FOR_S = 30.0  # nodes that want other actors join one after another: not anew for each
+MORE_AFTER_S = 10.0  # a node may have joined in place of one that is not yet believed lost
+ANEW_AFTER_S = 30.0  # nodes join one after another: not anew for each
 STILL_S = 30.0  # without a shard, and twice the longest wait for one so far
 STILL_AT_FIRST_S = 120.0  # before the first shard: models are loaded
 
@@ -56,7 +57,7 @@ class Watch(ExecutionCallback):
         self.changed: Cluster | None = None
         self.looked_at = self.shard_at = clock()
         self.longest_wait_s: float | None = None
-        self.grown: tuple[Cluster, float] | None = None  # and since when
+        self.other: tuple[Cluster, float] | None = None  # than it was made for, and since when
 
     def __reduce__(self) -> "tuple[type[Watch], tuple[Any, ...]]":
         """Ray Data sends its settings, and this with them, to its actors, where it watches nothing."""
@@ -81,46 +82,49 @@ class Watch(ExecutionCallback):
         except RayError:  # the head is busy: there will be another look
             return
         if there.shape == self.made_for.shape:
-            self.grown = None
-        elif there.cpus >= 1 and self._has_gpus(there):
-            if self._grow(there, running):
-                self.made_for, self.grown = there, None
-            elif self._better_anew(there, now):
-                self.changed = there
-                raise ClusterChanged
+            self.other = None
+            return
+        if self.other is None or self.other[0].shape != there.shape:
+            self.other = there, now
+        if there.cpus < 1 or not self._has_gpus(there):
+            return
+        if self._may_have(wanted := self.pools_of(there), running):
+            if now - self.other[1] >= MORE_AFTER_S:
+                self.made_for, self.other = there, None
+                self._give(wanted, running)
+        elif self._better_anew(there, now - self.other[1], now - self.shard_at):
+            self.changed = there
+            raise ClusterChanged
 
     def _has_gpus(self, there: Cluster) -> bool:
         return not self.gpus_needed or there.engines_of(self.gpus_needed) > 0
 
-    def _is_larger(self, there: Cluster) -> bool:
-        was = self.made_for
-        # As many CPUs and GPUs on other nodes are no more: an actor for 4 CPUs has no place where 8 became 6 and 2.
-        return there.cpus >= was.cpus and there.gpus >= was.gpus and (there.cpus, there.gpus) != (was.cpus, was.gpus)
-
-    def _grow(self, there: Cluster, running: Sequence[AutoscalingActorPool]) -> bool:
-        """Whether the `running` pools are now as large as those `there` are, of actors that reserve the same."""
-        pools = self.pools_of(there)
-        if not self._is_larger(there) or len(pools) != len(running):
+    def _may_have(self, wanted: Sequence[Pool], running: Sequence[AutoscalingActorPool]) -> bool:
+        """Whether the `running` pools are the `wanted` ones or smaller, of actors that reserve the same."""
+        if len(wanted) != len(running):
             return False
-        for has, wanted in zip(running, pools, strict=True):
-            each = has.per_actor_resource_usage()
-            if (each.cpu, each.gpu) != (wanted.num_cpus, wanted.num_gpus) or has.max_size() > wanted.size:
+        for pool, has in zip(wanted, running, strict=True):
+            each = has.per_actor_resource_usage()  # which Ray Data has rounded
+            if (each.cpu, each.gpu) != (round(pool.num_cpus, 5), round(pool.num_gpus, 5)):
                 return False
-        for has, wanted in zip(running, pools, strict=True):  # Ray Data starts what a pool has not: below its least
-            has._config = replace(has._config, min_size=wanted.size, initial_size=wanted.size, max_size=wanted.size)
+            if pool.size < has.max_size():
+                return False
         return True
 
-    def _better_anew(self, there: Cluster, now: float) -> bool:
-        if not self._is_larger(there):
-            self.grown = None
+    def _give(self, wanted: Sequence[Pool], running: Sequence[AutoscalingActorPool]) -> None:
+        for pool, has in zip(wanted, running, strict=True):  # Ray Data starts what a pool has not: below its least
+            has._config = replace(has._config, min_size=pool.size, initial_size=pool.size, max_size=pool.size)
+
+    def _better_anew(self, there: Cluster, other_for_s: float, still_s: float) -> bool:
+        was = self.made_for
+        # As many CPUs and GPUs on other nodes are no more: an actor for 4 CPUs has no place where 8 became 6 and 2.
+        more = there.cpus >= was.cpus and there.gpus >= was.gpus and (there.cpus, there.gpus) != (was.cpus, was.gpus)
+        if not more:
             wait_s = self.longest_wait_s
-            return now - self.shard_at > (STILL_AT_FIRST_S if wait_s is None else max(STILL_S, 2 * wait_s))
-        if self.made_for.gpus and there.gpus == self.made_for.gpus:
-            self.grown = None
+            return still_s > (STILL_AT_FIRST_S if wait_s is None else max(STILL_S, 2 * wait_s))
+        if was.gpus and there.gpus == was.gpus:
             return False  # CPUs alone make no more encoders or engines, and come and go with an autoscaler
-        if self.grown is None or self.grown[0].shape != there.shape:
-            self.grown = there, now
-        return now - self.grown[1] >= GROWN_FOR_S
+        return other_for_s >= ANEW_AFTER_S
 
     def on_execution_step(self, executor: Any) -> None:
         """Ray Data's call, some times a second, in the thread that runs the dataset."""

@@ -121,7 +121,9 @@ class Driver:
                         dataset = dataset_of(list(left.values()), pools_of(self.cluster))
                     for row in dataset.iter_rows():
                         if watch.made_for is not self.cluster:
-                            self._settle_on(watch.made_for, "more", len(left))
+                            if pools_of(watch.made_for) != pools_of(self.cluster):
+                                self._say_now(watch.made_for, "more", len(left))
+                            self.cluster = watch.made_for
                         summary = Summary(**row)
                         ended = time.monotonic()
                         watch.committed(summary.busy_s)
@@ -134,7 +136,8 @@ class Driver:
                         break
                     if time.monotonic() - ended > patience_s:
                         raise MachineFault(f"no shard has ended for {patience_s / 60:.0f} minutes") from None
-                    self._settle_on(watch.changed, "other", len(left))
+                    self._say_now(watch.changed, "other", len(left))
+                    self.cluster = watch.changed
                 else:
                     break  # those that are left were not begun: it was told to stop
 
@@ -144,9 +147,8 @@ class Driver:
         if there.cpus >= 1 and bool(there.gpus) == bool(self.cluster.gpus):
             self.cluster = there
 
-    def _settle_on(self, cluster: Cluster, actors: str, left: int) -> None:
-        was, self.cluster = self.cluster, cluster
-        told = f"{was.cpus:g} CPUs and {was.gpus} GPUs are now {cluster.cpus:g} and {cluster.gpus}"
+    def _say_now(self, there: Cluster, actors: str, left: int) -> None:
+        told = f"{self.cluster.cpus:g} CPUs and {self.cluster.gpus} GPUs are now {there.cpus:g} and {there.gpus}"
         self.say(f"{told}: {actors} actors for the {left} shards that are left")
 
     @contextmanager

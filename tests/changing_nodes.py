@@ -4,7 +4,8 @@ A head without CPUs and workers, all processes of this machine. Under the first 
 without a word and two of one CPU join, where its encoder has no place; under the second one of these is ended, and none
 takes its place; under the third another joins. The fourth is on a made-up GPU: an encoder of arithmetic, slower than
 the readers, which are on nodes without GPUs; one of those is ended, with what was read there and not yet encoded, and
-another joins. Each job must end by itself, with the tables of an undisturbed one, and say what it goes on with.
+another joins. Each job must end by itself, with the tables of an undisturbed one; the first and the third must say that
+they go on with other actors, and with more.
 """
 
 import json
@@ -22,7 +23,7 @@ from ray.cluster_utils import Cluster
 
 import checker
 from bundle import make_bundle
-from goodput import make_sounds, repeat_sounds
+from goodput import make_sounds, raylet, repeat_sounds
 from node_kills import ENCODER, LIMIT_S, Campaign, actors, node, parts, wait_longer_for_nodes
 
 SHARDS = 80  # at some 100 times real time on a core, a minute and a half of work
@@ -112,11 +113,10 @@ def on_a_gpu(campaign: Campaign) -> None:
 
     def replace() -> None:
         time.sleep(5)  # some are read
-        cluster.remove_node(min(cluster.worker_nodes, key=started), allow_graceful=False)
+        of_readers = {parent.pid for reader in actors("MapBatches(ReadShard)") for parent in reader.parents()}
+        (lost,) = (one for one in cluster.worker_nodes if raylet(one) in of_readers)
+        cluster.remove_node(lost, allow_graceful=False)
         cluster.add_node(**node(1))
-
-    def started(one: object) -> bool:  # one with a GPU last
-        return "GPU" in one.get_resource_and_label_spec().to_resource_dict()  # type: ignore[attr-defined]
 
     change(campaign, clean, "a reader's node", replace, "")
 

@@ -6,7 +6,7 @@ are replaced; the driver is killed every --driver-every seconds and started agai
 job over what the nodes alive would have done in that time at the speed of an undisturbed job on the same cluster when
 it works (the mean of one before and one after, since machines that are shared change their speed by a tenth): drivers,
 workers and models that start are counted against the disturbed job alone. Told beside it: by the speed of the job
-itself, from 20 s after something has happened until something happens again. A node is alive from when Ray has it until
+itself, from 30 s after something has happened until something happens again. A node is alive from when Ray has it until
 it is ended. The units must be those of the undisturbed job. For a figure, the machine must be idle otherwise.
 """
 
@@ -33,7 +33,7 @@ from node_kills import SPIRE_RAY, node, wait_longer_for_nodes
 
 SOUNDS, SECONDS = 8, 110.0  # different ones, and each is a shard
 LIMIT_S = 3600.0  # beyond the minutes asked for
-SETTLED_S = 20.0
+SETTLED_S = 30.0  # a driver's start, with its workers'
 
 
 @dataclass
@@ -47,14 +47,14 @@ class Churn:
     drivers: int = 0
     node_seconds: float = 0.0
     joins_at: list[float] = field(default_factory=list)
-    moments: list[float] = field(default_factory=list)  # at which something happened, of the clock of files
+    moments: list[tuple[float, int]] = field(default_factory=list)  # of an event, and the nodes from then on
     began: float = 0.0
     counted: float = 0.0
     out: Path | None = None
 
     def say(self, what: str) -> None:
         """A line, with the seconds since the job began and the shards that were done."""
-        self.moments.append(time.time())
+        self.moments.append((time.time(), len(self.cluster.worker_nodes)))
         done = len(list((self.out / "units").glob("part-*"))) if self.out else 0
         print(f"{time.monotonic() - self.began:5.0f} s: {what}; {done} shards done", flush=True)
 
@@ -78,8 +78,8 @@ class Churn:
     def lose(self, join_after: float) -> None:
         """One node ends; another is due."""
         if nodes := sorted(self.cluster.worker_nodes, key=raylet):
-            self.say("a node is lost")
             self.cluster.remove_node(self.chance.choice(nodes), allow_graceful=False)
+            self.say("a node is lost")
             self.joins_at.append(time.monotonic() + join_after)
             self.kills += 1
 
@@ -156,10 +156,11 @@ def rtfx(out: Path) -> float:
     return (last - first) * SECONDS / (moments[last] - moments[first])
 
 
-def rtfx_between(out: Path, moments: list[float]) -> float:
-    """As `rtfx`, while nothing happened: of the times between two of `moments` that leave 15 s or more."""
+def rtfx_between(out: Path, moments: list[tuple[float, int]]) -> float:
+    """As `rtfx`, while nothing happened: from SETTLED_S after one of `moments` to the next, 10 s or more."""
     parts = [part.stat().st_mtime for part in (out / "units").glob("part-*")]
-    spans = [(one + SETTLED_S, two) for one, two in pairwise(moments) if two - one >= SETTLED_S + 15]
+    quiet = [(one + SETTLED_S, two) for (one, nodes), (two, _) in pairwise(moments) if nodes == 2]
+    spans = [(first, last) for first, last in quiet if last - first >= 10]
     audio = SECONDS * sum(first <= moment < last for moment in parts for first, last in spans)
     return audio / sum(last - first for first, last in spans) if spans else math.nan
 

@@ -8,7 +8,7 @@ from ray.data._internal.execution.interfaces import ExecutionResources
 from ray.data._internal.execution.operators.actor_pool_map_operator import _ActorPool
 
 from spire_ray.churn import ClusterChanged, Watch
-from spire_ray.resources import Cluster, Pool
+from spire_ray.resources import Cluster, Pool, unit_pools
 
 
 class Ward:
@@ -140,19 +140,21 @@ def test_gpus_of_nodes_that_are_too_small_for_an_engine_do_not_count() -> None:
     assert ward.ended_within(2_000) is None
 
 
-def pool_of_ray_data(size: int, cpus: float) -> _ActorPool:
+def pool_of_ray_data(size: int, cpus: float, gpus: float | None = None) -> _ActorPool:
     """One that has nothing to do; to `scale` it would need Ray."""
-    each = ExecutionResources(cpu=cpus, gpu=None)
+    each = ExecutionResources(cpu=cpus, gpu=gpus)
     return _ActorPool(None, AutoscalingActorConfig(size, size, size, 2, 2, each))  # type: ignore[arg-type]
 
 
-def test_where_nodes_join_a_stage_of_the_same_actors_is_given_more_of_them_at_once() -> None:
+def test_where_nodes_join_a_stage_of_the_same_actors_is_given_more_of_them() -> None:
     ward = Ward(2)
     ward.running = [pool_of_ray_data(2, 0.97)]
     assert ward.ended_within(100, a_shard_every=10) is None
     for cpus in (3, 5):
         ward.has(cpus)
-        assert ward.ended_within(6, a_shard_every=3) is None
+        assert ward.ended_within(8, a_shard_every=3) is None
+        assert ward.running[0].max_size() < cpus, "one that it replaces may not be believed lost yet"
+        assert ward.ended_within(12, a_shard_every=3) is None
         assert (ward.running[0].min_size(), ward.running[0].max_size()) == (cpus, cpus)
         assert ward.watch.made_for == ward.there
     assert ward.ended_within(2_000, a_shard_every=10) is None
@@ -167,3 +169,15 @@ def test_a_stage_of_other_actors_begins_anew(running: list[tuple[int, float]]) -
     ward.has(5)
     assert ward.ended_within(1_000, a_shard_every=10) == pytest.approx(35, abs=6)
     assert [pool.max_size() for pool in ward.running] == [size for size, _ in running]
+
+
+def test_cpus_that_come_and_go_beside_gpus_are_no_reason_to_begin_anew_and_hide_no_gpus() -> None:
+    ward = Ward(64, 4)
+    ward.watch.pools_of = unit_pools
+    ward.running = [pool_of_ray_data(12, 1), pool_of_ray_data(4, 0, 1)]
+    for cpus, nodes in ((128, (64, 64)), (64, (64,)), (64, (32, 32))):
+        ward.there = Cluster(cpus, 4, 32, cpus_of_nodes=nodes)
+        assert ward.ended_within(1_000) is None, "a first shard may take longer than any wait"
+    ward.there = Cluster(96, 12, 32, cpus_of_nodes=(32, 64))
+    assert ward.ended_within(20) is None
+    assert [pool.max_size() for pool in ward.running] == [36, 12]
