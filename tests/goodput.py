@@ -2,12 +2,13 @@
 
 Two nodes of one CPU each, each on a core of its own, so that a lost node is half of the capacity; the head has none. A
 node is ended without a word every --node-every seconds and another joins --join-after seconds later, as spot machines
-are replaced; the driver is killed every --driver-every seconds and started again at once. Goodput is the audio of the
-job over what the nodes alive would have done in that time at the speed of an undisturbed job on the same cluster when
-it works (the mean of one before and one after, since machines that are shared change their speed by a tenth): drivers,
-workers and models that start are counted against the disturbed job alone. Told beside it: by the speed of the job
-itself, from 30 s after something has happened until something happens again. A node is alive from when Ray has it until
-it is ended. The units must be those of the undisturbed job. For a figure, the machine must be idle otherwise.
+are replaced; the driver is killed every --driver-every seconds and started again at once. Goodput is the time of its
+nodes that an undisturbed job would have taken, from a driver's start to its end, over the time of the nodes that it
+had. That is of two short jobs on the same cluster, one before and one after (machines that are shared change their
+speed by a tenth), whose start is as they had it and whose speed is carried to the job's length. Told beside it: with
+every start counted as lost, the first too; and by the speed of the job itself, from 30 s after something has happened
+until something happens again. A node is there from when Ray has it until it is ended. The units must be those of the
+undisturbed job. For a figure, the machine must be idle otherwise.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 
 import pyarrow.parquet as pq
 import soundfile
@@ -32,6 +34,7 @@ from conftest import RATE, sound
 from node_kills import SPIRE_RAY, node, wait_longer_for_nodes
 
 SOUNDS, SECONDS = 8, 110.0  # different ones, and each is a shard
+CLEAN = 12 * SOUNDS  # shards of an undisturbed job
 LIMIT_S = 3600.0  # beyond the minutes asked for
 SETTLED_S = 30.0  # a driver's start, with its workers'
 
@@ -188,12 +191,26 @@ def main() -> int:
             cluster.shutdown()
 
 
-def undisturbed(churn: Churn, name: str) -> tuple[Path, float]:
-    """A job that nothing happens to, and its speed."""
-    out = churn.folder / name
+@dataclass(frozen=True)
+class Undisturbed:
+    """A job on two nodes that nothing happened to."""
+
+    rtfx: float  # at work
+    start_s: float  # and its end: what it took beside its audio at that speed
+
+    def node_seconds(self, audio_s: float, rtfx: float | None = None) -> float:
+        """What it would have taken of its nodes for so much."""
+        return 2 * (self.start_s + audio_s / (rtfx or self.rtfx))
+
+
+def undisturbed(churn: Churn, name: str) -> Undisturbed:
+    """One of CLEAN shards."""
+    out, began = churn.folder / name, time.monotonic()
     assert churn.start("clean", out).wait(LIMIT_S) == 0, (churn.folder / "said").read_text()[-3000:]
-    print(f"undisturbed: RTFx {rtfx(out):.1f} on two nodes", flush=True)
-    return out, rtfx(out)
+    took = time.monotonic() - began
+    found = Undisturbed(rtfx(out), took - CLEAN * SECONDS / rtfx(out))
+    print(f"undisturbed: RTFx {found.rtfx:.1f} on two nodes, {found.start_s:.1f} s beside", flush=True)
+    return found
 
 
 def measured(churn: Churn, options: argparse.Namespace) -> int:
@@ -201,25 +218,27 @@ def measured(churn: Churn, options: argparse.Namespace) -> int:
     churn.join()
     churn.join()
     make_sounds(churn.folder / "sounds")
-    repeat_sounds(churn.folder / "sounds", churn.folder / "clean", 12 * SOUNDS)
-    clean, before = undisturbed(churn, "out-before")
-    files = max(SOUNDS, round(60 * options.minutes * before / SECONDS))
+    repeat_sounds(churn.folder / "sounds", churn.folder / "clean", CLEAN)
+    before = undisturbed(churn, "out-before")
+    files = max(SOUNDS, round(60 * options.minutes * before.rtfx / SECONDS))
     repeat_sounds(churn.folder / "sounds", churn.folder / "corpus", files)
     churn.drivers = 0
     out = churn.folder / "out"
     took, drivers = churn.run(out, options), churn.drivers
-    expected = units(clean)
+    expected = units(churn.folder / "out-before")
     assert units(out) == {number: expected[number % SOUNDS] for number in range(files)}, "other units"
     assert checker.main([str(out)]) == 0
     for _ in churn.joins_at:
         churn.join()
-    _, after = undisturbed(churn, "out-after")
-    audio_s, steady = files * SECONDS, rtfx_between(out, churn.moments)
-    goodput, by_its_own = (audio_s / (speed / 2 * churn.node_seconds) for speed in ((before + after) / 2, steady))
+    after = undisturbed(churn, "out-after")
+    audio_s, between = files * SECONDS, rtfx_between(out, churn.moments)
+    goodput = mean(one.node_seconds(audio_s) for one in (before, after)) / churn.node_seconds
+    at_work = mean(2 * audio_s / one.rtfx for one in (before, after)) / churn.node_seconds
+    by_its_own = before.node_seconds(audio_s, between) / churn.node_seconds
     print(
         f"{files} shards of {SECONDS:g} s in {took:.0f} s, {churn.kills} nodes lost, {drivers - 1} drivers started "
-        f"again, all whole; nodes alive {churn.node_seconds / took:.2f} of 2; goodput {goodput:.3f} of that capacity "
-        f"({by_its_own:.3f} by the job's own RTFx of {steady:.1f} between)"
+        f"again, all whole; nodes there {churn.node_seconds / took:.2f} of 2; goodput {goodput:.3f} of their time "
+        f"({at_work:.3f} with its first start lost; {by_its_own:.3f} by its own RTFx of {between:.1f} between)"
     )
     return int(goodput < options.at_least)
 
