@@ -33,7 +33,9 @@ class ClusterChanged(Exception):
 
 
 class Watch(ExecutionCallback):
-    """Ends a stage made for the cluster `made_for` when that is not what there is; `changed` is what there is then.
+    """Gives a stage more actors, or ends it, when the cluster is not the one it is `made_for`.
+
+    `made_for` is then what it has actors for; `changed`, of a stage that was ended, what there was instead.
 
     Where it had GPUs and no node has `gpus_needed`, and with less than a CPU, there is nothing but to wait. When
     `stopped`, the shards that run are let commit.

@@ -157,9 +157,10 @@ def tables_to_training_set(driver: Driver, shards: Sequence[Shard], stage: type[
 
 
 def _from_audio(dataset: Dataset, read: Mapping[str, Any], then: Sequence[Stage], pools: Sequence[Pool]) -> Dataset:
-    """With readers in a pool of their own, or not: then nothing of a node that is lost is waited for by the others.
+    """GPUs have readers in a pool of their own; on CPUs an encoder reads for itself.
 
-    With readers and commits of their own, nodes of CPUs stood still for 10 to 15 s.
+    Nothing of a node of CPUs that is lost is then waited for by the others: with readers and commits of their own they
+    stood still for 10 to 15 s.
     """
     *readers, encoders = pools
     reading: Stage = (unless_stopped(ReadShard), read)
@@ -187,7 +188,8 @@ def _stage(dataset: Dataset, stages: Sequence[Stage], pool: Pool, in_flight: int
             max_concurrent_calls_per_actor=in_flight,
             # By itself Ray Data calls a stage from one thread, however many shards are under way.
             enable_true_multi_threading=in_flight > 1,
-            # A CPU's shard may take a quarter of an hour: at an actor no more wait than it has under way (else twice).
+            # A CPU's shard may take a quarter of an hour: an actor holds two, or as many as it works on. By itself Ray
+            # Data gives it twice as many as it works on.
             max_tasks_in_flight_per_actor=None if pool.num_gpus else max(2, in_flight),
         ),
         num_cpus=pool.num_cpus,

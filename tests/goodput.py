@@ -6,9 +6,9 @@ are replaced; the driver is killed every --driver-every seconds and started agai
 nodes that the job would have taken undisturbed, from a driver's start to its end, over the time of the nodes that it
 had. Undisturbed, it would have had the start of a short job before it, and the speed that it had itself from 30 s after
 something happened until something happened again: machines that are shared change their speed by a tenth within
-minutes, and one of 2,600 shards is no slower than one of 200 at the same time. Told beside it: by the speeds of a short
-job before and of one after. A node is there from when Ray has it until it is ended. The units must be those of the
-undisturbed job. For a figure, the machine must be idle otherwise.
+minutes, and a job of 2,600 shards was no slower than one of 200 before and after it. Told beside it: by the speeds of
+a short job before and of one after. A node is there from when Ray has it until it is ended. The units must be those of
+the undisturbed job. For a figure, the machine must be idle otherwise.
 """
 
 import argparse
