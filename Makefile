@@ -98,10 +98,10 @@ demo: setup  ## speech to text on real speech, on this machine
 # --no-config: the GPU build needs what the CPU build excludes. transformers as tested on CPUs.
 COMPILE := $(BIN)/uv pip compile --generate-hashes --quiet --no-header --no-annotate
 lock: setup  ## resolve pyproject.toml into the locks
-	$(COMPILE) pyproject.toml --extra cpu --extra dev $(TORCH_SOURCE) $(UPGRADE) \
+	$(COMPILE) pyproject.toml --extra cpu --extra cloud --extra dev $(TORCH_SOURCE) $(UPGRADE) \
 		--constraint requirements-torch.lock --no-emit-package torch --output-file requirements-cpu.lock
 	sed -n 's/^\(transformers==[^ ]*\).*/\1/p' requirements-cpu.lock > .venv/transformers.txt
-	$(COMPILE) pyproject.toml --extra gpu $(UPGRADE) --no-config --constraint .venv/transformers.txt \
+	$(COMPILE) pyproject.toml --extra gpu --extra cloud $(UPGRADE) --no-config --constraint .venv/transformers.txt \
 		--python-version 3.12 --python-platform x86_64-unknown-linux-gnu --output-file requirements-gpu.lock
 	echo 'pip-audit>=2.10' | $(COMPILE) - $(UPGRADE) --output-file requirements-audit.lock
 	printf 'pdoc>=16\ntwine>=7\n' | $(COMPILE) - $(UPGRADE) --output-file requirements-release.lock

@@ -3,7 +3,7 @@
 #   sbatch cluster/slurm.sh speech-to-text s3://corpora/x s3://results/x --checkpoint SpireFull --languages de fr
 #
 # Change: the #SBATCH lines (nodes, GPUs, time, account; nodes without GPUs: no line with gpus); SPIRE, a folder that
-# every node sees at the same path, with .venv and the weights.
+# every node sees at the same path, with .venv and the weights, and may be read-only. Every node sees your home too.
 # Watch: tail -f spire-JOBID.log, or spire-ray show OUT --follow from anywhere.
 # Stop: scancel --signal=TERM --batch JOBID (shards that run commit); scancel JOBID (they are done again).
 # Resume: the same sbatch. When its time is nearly over the job stops and puts itself back into the queue, to go on later.
@@ -13,6 +13,7 @@
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
+#SBATCH --mem=0
 #SBATCH --gpus-per-node=8
 #SBATCH --time=24:00:00
 #SBATCH --requeue
@@ -22,17 +23,18 @@ set -euo pipefail
 
 SPIRE=${SPIRE:-/shared/spire_ray}
 PORT=$((20000 + SLURM_JOB_ID % 10000)) # two jobs of one user may share a node
-export PATH="$SPIRE/.venv/bin:$PATH" HF_HOME="$SPIRE/huggingface" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
+export PATH="$SPIRE/.venv/bin:$PATH" OMP_NUM_THREADS=1
+export HF_HOME="$SPIRE/huggingface" HF_HUB_OFFLINE=1 SPIRE_RAY_CACHE="$SPIRE/spire-ray"
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600 RAY_USAGE_STATS_ENABLED=0
 export RAY_health_check_period_ms=1000 # a lost node is believed lost after five looks, not 3 s apart but one
-# The driver's process and its exit code by way of files: symmetric-run has a code of its own.
-driver="$SPIRE/.driver-$SLURM_JOB_ID" result="$SPIRE/.exit-$SLURM_JOB_ID"
-rm -f "$driver" "$result"
-# A token of this job's own, in a file that no other user can read.
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/token-$SLURM_JOB_ID}"
-mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"
-(umask 077 && python -c 'import secrets; print(secrets.token_hex(32), end="")' > "$RAY_AUTH_TOKEN_PATH")
-trap 'rm -f "$RAY_AUTH_TOKEN_PATH" "$driver" "$result"' EXIT
+# What is this job's own, in a folder that no other user can read: its token, and by way of files the driver's process
+# and exit code, since symmetric-run has a code of its own.
+own="$HOME/.ray/spire-$SLURM_JOB_ID"
+driver="$own/driver" result="$own/exit"
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$own/token"
+rm -rf "$own" && mkdir -p "$HOME/.ray" && mkdir -m 700 "$own"
+trap 'rm -rf "$own"' EXIT
+python -c 'import secrets; print(secrets.token_hex(32), end="")' > "$RAY_AUTH_TOKEN_PATH"
 
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes%%$'\n'*} # not by a pipe to head, which may kill scontrol, and so this script, with its second line

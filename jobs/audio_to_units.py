@@ -3,7 +3,7 @@
 Copy this file, edit what is in capitals, run or submit it:
 
     python jobs/audio_to_units.py CORPUS OUT
-    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/audio_to_units.py s3://corpora/x s3://results/x
+    ray job submit --address http://HEAD:8265 --working-dir . -- python audio_to_units.py s3://corpora/x s3://results/x
 """
 
 import sys

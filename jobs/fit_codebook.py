@@ -3,7 +3,7 @@
 Copy this file, edit what is in capitals, run or submit it:
 
     python jobs/fit_codebook.py CORPUS CODEBOOK.safetensors
-    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/fit_codebook.py s3://corpora/x s3://results/x.safetensors
+    ray job submit --address http://HEAD:8265 --working-dir . -- python fit_codebook.py s3://corpora/x s3://results/x.safetensors
 
 A codebook on object storage is not read from there: copy it to a disk before you name it as --codebook.
 """

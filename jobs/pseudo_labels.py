@@ -7,7 +7,7 @@ reference transcripts; WORK is a folder that every node sees. After a `spire-ray
 one: build it into another folder.
 
     python jobs/pseudo_labels.py CORPUS WORK
-    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/pseudo_labels.py s3://corpora/x /shared/x
+    ray job submit --address http://HEAD:8265 --working-dir . -- python pseudo_labels.py s3://corpora/x /shared/x
 """
 
 import json

@@ -3,7 +3,7 @@
 Copy this file, edit what is in capitals, run or submit it:
 
     python jobs/speech_to_text.py CORPUS OUT
-    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/speech_to_text.py s3://corpora/x s3://results/x
+    ray job submit --address http://HEAD:8265 --working-dir . -- python speech_to_text.py s3://corpora/x s3://results/x
 """
 
 import sys

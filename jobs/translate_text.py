@@ -3,7 +3,7 @@
 Copy this file, edit what is in capitals, run or submit it:
 
     python jobs/translate_text.py TEXT OUT
-    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/translate_text.py s3://corpora/de.jsonl s3://results/de-en
+    ray job submit --address http://HEAD:8265 --working-dir . -- python translate_text.py s3://corpora/de.jsonl s3://results/de-en
 """
 
 import sys

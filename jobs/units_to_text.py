@@ -3,7 +3,7 @@
 Copy this file, edit what is in capitals, run or submit it:
 
     python jobs/units_to_text.py OUT OUT2
-    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/units_to_text.py s3://results/x s3://results/x-base
+    ray job submit --address http://HEAD:8265 --working-dir . -- python units_to_text.py s3://results/x s3://results/x-base
 """
 
 import sys

@@ -120,13 +120,12 @@ class Watch(ExecutionCallback):
     def _better_anew(self, there: Cluster, other_for_s: float, still_s: float) -> bool:
         was = self.made_for
         # As many CPUs and GPUs on other nodes are no more: an actor for 4 CPUs has no place where 8 became 6 and 2.
-        more = there.cpus >= was.cpus and there.gpus >= was.gpus and (there.cpus, there.gpus) != (was.cpus, was.gpus)
-        if not more:
-            wait_s = self.longest_wait_s
-            return still_s > (STILL_AT_FIRST_S if wait_s is None else max(STILL_S, 2 * wait_s))
-        if was.gpus and there.gpus == was.gpus:
-            return False  # CPUs alone make no more encoders or engines, and come and go with an autoscaler
-        return other_for_s >= ANEW_AFTER_S
+        # Nor are CPUs where there are GPUs: they make no more encoders or engines, and come and go with an autoscaler.
+        grown = there.gpus > was.gpus or (there.cpus > was.cpus and not was.gpus)
+        if grown and there.cpus >= was.cpus and there.gpus >= was.gpus:
+            return other_for_s >= ANEW_AFTER_S
+        wait_s = self.longest_wait_s
+        return still_s > (STILL_AT_FIRST_S if wait_s is None else max(STILL_S, 2 * wait_s))
 
     def on_execution_step(self, executor: Any) -> None:
         """Ray Data's call, some times a second, in the thread that runs the dataset."""

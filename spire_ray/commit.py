@@ -32,8 +32,8 @@ class Summary:
     cached_tokens: int = 0  # of the prompt tokens, found in the prefix cache
     shareable_tokens: int = 0  # of the prompt tokens, those that could be
     generated_tokens: int = 0
+    actor: str | None = None  # that ran the model: host and process
     # Of the encoder:
-    actor: str | None = None  # host and process
     encode_budget_s: float | None = None  # seconds of audio per micro-batch
     redone_in_float32: bool = False
     gpu_utilisation: float | None = None  # percent
@@ -95,7 +95,7 @@ class CommitText:
     """Units to text ends here: translations first, transcripts last, since the last of `tables` marks a shard as done.
 
     Input columns: shard, attempt, transcripts (TRANSCRIPTS), translations (TRANSLATIONS), audio_seconds,
-    generate_seconds, cached_tokens, shareable_tokens, ready_at. Output columns: those of `Summary`.
+    generate_seconds, cached_tokens, shareable_tokens, actor, ready_at. Output columns: those of `Summary`.
     """
 
     def __init__(self, out: StoreAt, tables: Sequence[str], fingerprint: str) -> None:

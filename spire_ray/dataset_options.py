@@ -38,7 +38,9 @@ def add(one: argparse.ArgumentParser) -> None:
         metavar="WHICH",
         help="reference, generated, or the OUT of `translate` over the transcripts, joined by id or text (reference)",
     )
-    group.add_argument("--text", nargs="+", default=[], metavar="FILE", help="text lines to mix into pretraining")
+    group.add_argument(
+        "--text", dest="text_files", nargs="+", default=[], metavar="FILE", help="text lines to mix into pretraining"
+    )
     group.add_argument("--text-ratio", type=float, default=1.0, metavar="R", help="of them to a line of speech (1)")
     _filter_options(one)
     _draw_options(one)
@@ -130,7 +132,7 @@ def asked(options: argparse.Namespace) -> "Build":
         top_k=options.top_k,
         dev=options.dev,
         seed=options.seed,
-        text=tuple(options.text),
+        text=tuple(options.text_files),
         text_ratio=options.text_ratio,
         scorer=options.scorer,
         jsonl=options.jsonl,

@@ -1,7 +1,5 @@
 """The stage that makes units of waveforms: HuBERT features, the nearest centroid of each frame, runs collapsed."""
 
-import os
-import socket
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +18,7 @@ from spire_ray.hubert_weights import check_weights, read_config, weights_sha256
 from spire_ray.parity import BOUNDS, FIRST_S, ParityGate
 from spire_ray.pcm import pcm_views
 from spire_ray.shard_encoder import ShardEncoder
+from spire_ray.shards import this_actor
 from spire_ray.tables import PARITY, UNITS, WAVEFORMS, nest, unnest
 from spire_ray.units import collapse
 
@@ -128,7 +127,7 @@ class EncodeUnits:
             "encode_budget_s": pa.array([self.shard_encoder.budget_s], pa.float64()),
             "redone_in_float32": pa.array([encoded.in_float32], pa.bool_()),
             "parity": pa.array([asdict(parity)], PARITY),
-            "actor": pa.array([f"{socket.gethostname()}:{os.getpid()}"], pa.string()),
+            "actor": pa.array([this_actor()], pa.string()),
             "gpu_utilisation": pa.array([gpu_utilisation(self.encoder.device)], pa.float64()),
         }
         for name, column in told.items():

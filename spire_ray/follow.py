@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
-from spire_ray.errors import MachineFault, UserError
+from spire_ray.errors import Interrupted, MachineFault, UserError
 from spire_ray.heartbeat import INTERVAL_S
 from spire_ray.progress import clock, show_line
 from spire_ray.records import load_json
@@ -18,7 +18,8 @@ SILENT_S = 10 * INTERVAL_S  # a driver that has not been heard of for so long is
 def follow(store: Store, stream: TextIO = sys.stderr, look_every_s: float = LOOK_EVERY_S) -> None:
     """Show what the drivers at work in OUT do until none of them runs any more.
 
-    UserError when none is at work or one refused its input; MachineFault when one stopped on a fault or fell silent.
+    UserError when none is at work or one refused its input; MachineFault when one stopped on a fault or fell silent;
+    Interrupted when one was stopped. Of the drivers of one part the last counts: a killed one was started again.
     """
     shown: dict[str, str] = {}
     while True:
@@ -36,8 +37,9 @@ def follow(store: Store, stream: TextIO = sys.stderr, look_every_s: float = LOOK
 
 
 def _drivers(store: Store) -> list[dict[str, Any]]:
+    """The last of each part; ids begin with the time."""
     found = (load_json(store, f"heartbeat/{name}") for name in store.find("heartbeat"))
-    return [driver for driver in found if driver]
+    return list({driver["part"]: driver for driver in found if driver}.values())
 
 
 def _alive(driver: Mapping[str, Any]) -> bool:
@@ -64,3 +66,5 @@ def _check(drivers: Iterable[Mapping[str, Any]]) -> None:
         if driver["state"] == "running":
             silent = clock(time.time() - driver["at"])
             raise MachineFault(f"the driver on {driver['host']} was last heard of {silent} ago: run its command again")
+        if driver["state"] == "stopped":
+            raise Interrupted(f"the driver on {driver['host']} was stopped")

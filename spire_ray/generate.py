@@ -30,7 +30,7 @@ from spire_ray.engine import EngineSettings, greedy, next_token, set_environment
 from spire_ray.errors import MachineFault
 from spire_ray.isolation import Key, Room, Strikes, Verdict
 from spire_ray.prompts import Prompts
-from spire_ray.shards import StoreAt, shard_of
+from spire_ray.shards import StoreAt, shard_of, this_actor
 from spire_ray.tables import SOURCES, TRANSCRIPTS, error, nest, unnest
 from spire_ray.tasks import TextTasks, check_tasks
 from spire_ray.vocabulary import check_tokenizer
@@ -51,7 +51,7 @@ class GenerateText:
     Input columns: shard, attempt, utterances (SOURCES).
     Output columns: shard, attempt, transcripts (TRANSCRIPTS; empty when not asked for), translations (TRANSLATIONS),
     audio_seconds float64, generate_seconds float64, cached_tokens int64 (prompt tokens found in the prefix cache),
-    shareable_tokens int64 (those that could be, had nothing been evicted or still been computed).
+    shareable_tokens int64 (those that could be, had nothing been evicted or still been computed), actor string.
 
     Rows carry quality.FLAGS. A prompt that leaves less than `max_tokens` of the context is not generated from
     (`context_overflow`), so that every answer had the same room. The transcript that a translation needs hands its
@@ -138,7 +138,7 @@ class GenerateText:
         }
         for name, value in figures.items():
             made = made.append_column(name, pa.array([value], pa.float64() if "seconds" in name else pa.int64()))
-        return made
+        return made.append_column("actor", pa.array([this_actor()], pa.string()))
 
     async def _utterance(
         self, key: Key, source: Mapping[str, Any], units: Units | None, verdict: Verdict

@@ -29,7 +29,7 @@ class Metrics:
         self.counters = {name: Counter(name, text, ("stage",)) for name, text in COUNTERS.items()}
         self.errors = Counter("spire_errors", "Utterances committed with an error", ("stage", "reason"))
         self.rtfx = Gauge("spire_rtfx", "Audio seconds per second of work, of the stage", ("stage",))
-        self.actor_rtfx = Gauge("spire_actor_rtfx", "The same, of each encoder", ("stage", "actor"))
+        self.actor_rtfx = Gauge("spire_actor_rtfx", "The same, of each encoder or engine", ("stage", "actor"))
 
     def add(self, summary: Summary, progress: Progress) -> None:
         """Count a shard; `progress` has counted it already."""

@@ -115,7 +115,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", type=Path, metavar="FILE", help="the numbers (CODEBOOK.report.json)")
     one.add_argument("--png", type=Path, metavar="FILE", help="the picture, of units (CODEBOOK.report.png)")
 
-    one = command("submit", "any command above as a job of a Ray cluster, followed to its end")
+    one = command(
+        "submit", "a command above as a job of a Ray cluster, followed to its end; after Ctrl-C (130) it goes on"
+    )
     one.add_argument("--address", metavar="http://HEAD:8265", help="the cluster's job API (RAY_API_SERVER_ADDRESS)")
     one.add_argument("--no-wait", action="store_true", help="return when the job is there")
     one.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND …", help="the command with its options")

@@ -17,7 +17,7 @@ LIVE_INTERVAL_S = 0.1
 
 @dataclass
 class Actor:
-    """What one encoder has done in this run."""
+    """What one encoder or engine has done in this run."""
 
     ready_at: float
     committed_at: float = 0.0
@@ -56,7 +56,7 @@ class Progress:
     errors: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     parity: Parity = field(default_factory=Parity)  # of the encoders
-    actors: dict[str, Actor] = field(default_factory=dict)  # the encoders, by host and process
+    actors: dict[str, Actor] = field(default_factory=dict)  # encoders or engines, by host and process
     encode_budget_s: float | None = None  # the smallest: it is halved where memory runs out
     redone_in_float32: int = 0  # shards
     began: float = field(default_factory=time.time)
@@ -85,15 +85,19 @@ class Progress:
         self.ready_at = min(self.ready_at, summary.ready_at)
         self.committed_at = max(self.committed_at, summary.committed_at)
         if summary.actor is not None:
-            self._add_encoder(summary, summary.actor)
+            self._add_actor(summary, summary.actor)
+        if summary.encode_budget_s is not None:
+            self._add_encoder(summary)
         self._show()
 
-    def _add_encoder(self, summary: Summary, name: str) -> None:
+    def _add_actor(self, summary: Summary, name: str) -> None:
         actor = self.actors.setdefault(name, Actor(summary.ready_at))
         actor.committed_at = max(actor.committed_at, summary.committed_at)
         actor.audio_s += summary.audio_s
         if summary.gpu_utilisation is not None:
             actor.gpu_utilisation.append(summary.gpu_utilisation)
+
+    def _add_encoder(self, summary: Summary) -> None:
         self.parity += Parity.of(summary.parity or {})
         self.encode_budget_s = min(filter(None, (self.encode_budget_s, summary.encode_budget_s)), default=None)
         self.redone_in_float32 += summary.redone_in_float32
@@ -128,7 +132,7 @@ class Progress:
         return " | ".join(parts)
 
     def _of_actors(self) -> str:
-        """The slowest and the fastest encoder, and how busy their GPUs are."""
+        """The slowest and the fastest actor, and how busy the encoders' GPUs are."""
         rates = [actor.rtfx for actor in self.actors.values()]
         busy = [actor.mean_utilisation for actor in self.actors.values() if actor.mean_utilisation is not None]
         each = f" ({min(rates):,.1f} to {max(rates):,.1f} each)" if len(rates) > 1 else ""
@@ -140,10 +144,10 @@ class Progress:
             "parity": self.parity.as_dict(),
             "budget_seconds": self.encode_budget_s,
             "shards_redone_in_float32": self.redone_in_float32,
-            "actors": {
-                name: {"rtfx": round(actor.rtfx, 3), "gpu_utilisation": actor.mean_utilisation}
-                for name, actor in sorted(self.actors.items())
-            },
+        }
+        actors = {
+            name: {"rtfx": round(actor.rtfx, 3), "gpu_utilisation": actor.mean_utilisation}
+            for name, actor in sorted(self.actors.items())
         }
         return {
             "shards": self.summaries,
@@ -158,7 +162,8 @@ class Progress:
             "cached_tokens": self.cached_tokens,
             "shareable_tokens": self.shareable_tokens,
             "generated_tokens": self.generated_tokens,
-            **(encoders if self.actors else {}),
+            **({"actors": actors} if actors else {}),
+            **(encoders if self.encode_budget_s is not None else {}),
         }
 
     def start(self) -> None:

@@ -17,7 +17,7 @@ def add(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     one = command("show", "what a run directory holds: counts, hours, errors by reason, speed, a few rows")
     one.add_argument("out", metavar="OUT", help=OUT_HELP)
     one.add_argument(
-        "--follow", action="store_true", help="first the progress of the drivers at work in it, to their end"
+        "--follow", action="store_true", help="first the progress of the drivers at work in it; ends as they end"
     )
     storage_option(one)
 

@@ -6,8 +6,6 @@ of keys next to them is held out.
 """
 
 import hashlib
-import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from spire_ray.encode import gpu_utilisation
 from spire_ray.errors import MachineFault
 from spire_ray.pcm import pcm_views
 from spire_ray.shard_encoder import ShardEncoder
-from spire_ray.shards import shard_of
+from spire_ray.shards import shard_of, this_actor
 from spire_ray.tables import WAVEFORMS, reason_of, unnest
 
 KEYS = 2**64
@@ -137,7 +135,7 @@ class SampleFrames:
             "faults": [f"{each['utterance_id']}: {each['error']}" for each in failed[:NAMED_FAULTS]],
             "committed_at": time.time(),
             "busy_s": time.perf_counter() - started,
-            "actor": f"{socket.gethostname()}:{os.getpid()}",
+            "actor": this_actor(),
             "encode_budget_s": self.shard_encoder.budget_s,
             "redone_in_float32": in_float32,
             "gpu_utilisation": gpu_utilisation(self.shard_encoder.encoder.device),

@@ -1,5 +1,7 @@
 """The first stages of the pipelines: from a shard's descriptor to its rows."""
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +32,11 @@ class StoreAt:
 def shard_of(row: pa.Table) -> tuple[int, int]:
     """The shard and attempt of a one-row table."""
     return row.column("shard")[0].as_py(), row.column("attempt")[0].as_py()
+
+
+def this_actor() -> str:
+    """What a shard's summary calls the actor that made it: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class ReadShard:

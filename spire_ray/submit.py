@@ -16,8 +16,9 @@ from spire_ray.locations import URL, refused_place, storage_options
 from spire_ray.stop import GRACE_SECONDS
 
 # What a command reads and writes, which every node must reach.
-PLACES = ("corpus", "out", "to", "target", "file", "like", "encoder", "codebook")
-NAMES = ("encoder", "codebook")  # of PLACES, those that may be a name on a hub
+PLACES = ("corpus", "out", "to", "target", "dataset", "like", "examples", "text_files", "tokenizer", "json", "markdown")
+PLACES_OR_NAMES = ("checkpoint", "encoder", "codebook", "translations")  # a name on a hub, or of what there is
+LEFT_IT = 130  # as a shell tells of Ctrl-C: 75 would have a scheduler submit a job again that goes on
 AGAIN_S, MAX_LOST = 5.0, 60  # a head that is restarted is back within minutes
 # Ray kills a job 3 s after it asked it to stop, unless this says otherwise: shards need longer to commit.
 STOP_WAIT = {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_SECONDS + 30)}
@@ -27,7 +28,8 @@ def submit(words: Sequence[str], options: argparse.Namespace, address: str | Non
     """Send a command to the job API at `address` (http://HEAD:8265; None: RAY_API_SERVER_ADDRESS) and follow it.
 
     `words`: the command with its options, `options`: the same, parsed. Nothing of this machine's environment goes with
-    it: credentials are those of the nodes. Returns the exit code of the job; 0 at once without `wait`.
+    it: credentials are those of the nodes. Returns the exit code of the job; 0 at once without `wait`, and LEFT_IT
+    when this process is told to end first.
     """
     check(options)
     entrypoint = shlex.join(["spire-ray", *words])
@@ -46,7 +48,7 @@ def submit(words: Sequence[str], options: argparse.Namespace, address: str | Non
         return asyncio.run(_follow(client, name))
     except (KeyboardInterrupt, Interrupted):
         print(f"spire-ray: job {name} goes on; see above how to stop it", file=sys.stderr)
-        return 0
+        return LEFT_IT
 
 
 def check(options: argparse.Namespace) -> None:
@@ -55,13 +57,16 @@ def check(options: argparse.Namespace) -> None:
     A relative path; a URL with a password; storage options with credentials.
     """
     storage_options(getattr(options, "storage_options", "{}"))
-    for place in PLACES:
-        value = str(getattr(options, place, None) or "")
-        if URL.match(value):
-            if problem := refused_place(value):
-                raise UserError(problem)
-        elif value and not value.startswith("/") and (place not in NAMES or Path(value).exists()):
-            raise UserError(f"{value} is relative to this folder, which the cluster does not have: give the whole path")
+    for place in (*PLACES, *PLACES_OR_NAMES):
+        given = getattr(options, place, None) or []
+        for value in map(str, given if isinstance(given, list) else [given]):
+            if URL.match(value):
+                if problem := refused_place(value):
+                    raise UserError(problem)
+            elif not value.startswith("/") and (place in PLACES or Path(value).exists()):
+                raise UserError(
+                    f"{value} is relative to this folder, which the cluster does not have: give the whole path"
+                )
 
 
 def without_address(words: Sequence[str]) -> list[str]:

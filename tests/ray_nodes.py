@@ -1,5 +1,6 @@
 """A Ray cluster of several nodes on this machine, by `ray start` as on real ones, with its token on."""
 
+import json
 import os
 import re
 import secrets
@@ -22,6 +23,7 @@ ENVIRONMENT = {
     # The nodes are one machine: what a dead one leaves in shared memory is not missed.
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
+    "RAY_metrics_report_interval_ms": "1000",  # to the agents: 10 s by Ray's own setting
 }
 
 
@@ -46,9 +48,11 @@ class RayNodes:
     dashboard: str
     raylets: dict[str, int] = field(default_factory=dict)  # process ids by the node's name
 
-    def join(self, name: str, cpus: int, gpus: int = 0) -> None:
-        """Another node, with GPUs that Ray believes in."""
-        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}")
+    def join(self, name: str, cpus: int, gpus: int = 0, kind: str = "") -> None:
+        """Another node, with GPUs of a `kind` that Ray believes in."""
+        kinds = json.dumps({f"accelerator_type:{kind}": 1} if kind else {})
+        sizes = [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--resources={kinds}"]
+        self._start(name, f"--address={self.address}", *sizes)
 
     def kill(self, name: str) -> None:
         """The node is gone, with everything that ran on it, as when a spot machine is taken away."""

@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from spire_ray import __version__
@@ -127,7 +128,7 @@ def install_as_the_image(folder: Path, torch_source: str) -> Path:
             for key, value in re.findall(r"(\w+)=(\S+)", mapped):
                 env[key] = value.replace("$PATH", env["PATH"])
         elif word == "COPY" and rest == ". .":
-            for name in tracked():
+            for name in filter(in_the_image, tracked()):
                 (source / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, source / name)
         elif word == "COPY":
@@ -136,6 +137,12 @@ def install_as_the_image(folder: Path, torch_source: str) -> Path:
             told(["sh", "-ec", mapped], cwd=source, env=env | {"HOME": os.environ["HOME"]})
             holds(f"RUN {' '.join(rest.split())[:90]}")
     return prefix
+
+
+def in_the_image(name: str) -> bool:
+    """Whether Docker sends a tracked file to the build: .dockerignore names what it sends."""
+    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    return any(fnmatch(name.partition("/")[0], pattern) for pattern in sent)
 
 
 def dockerfile(*stages: str) -> list[tuple[str, str]]:

@@ -107,6 +107,7 @@ def test_cpus_alone_are_no_reason_to_load_models_on_gpus_again() -> None:
     ward = Ward(16, 4)
     ward.has(48, 4)
     assert ward.ended_within(2_000, a_shard_every=10) is None
+    assert ward.ended_within(600) == pytest.approx(30, abs=6), "of an engine for two GPUs, 2 and 2 may be 3 and 1 now"
 
 
 def test_shards_that_end_together_do_not_make_the_next_look_late() -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import s3fs
 import soundfile
@@ -21,9 +23,11 @@ from ray_nodes import RayNodes, ray_nodes
 from s3_server import S3Server
 from test_secrets import SAID, SECRETS, files
 
+ROOT = Path(__file__).parents[1]
 SHARDS = 10
 SPIRE_RAY = str(Path(sys.executable).with_name("spire-ray"))
 METRICS = {"spire_shards", "spire_utterances", "spire_audio_seconds", "spire_rtfx", "spire_actor_rtfx", "spire_errors"}
+TEXT_METRICS = {"spire_prompt_tokens", "spire_cached_tokens", "spire_generated_tokens"}
 # In a process of its own: Ray reads once whether there is a token.
 STOP = """
 import sys, time
@@ -156,6 +160,43 @@ def test_a_stopped_job_is_gone_on_with_by_the_same_command(
     assert whole == parts(f"{s3_server.url}/out-lost")
 
 
+def test_a_job_file_is_submitted_by_rays_own_command_and_its_text_is_counted(
+    nodes: RayNodes, s3_server: S3Server, tmp_path: Path
+) -> None:
+    """As README says: a copy of a job file that was edited, its folder sent along, and time to stop in."""
+    text = (ROOT / "jobs" / "speech_to_text.py").read_text().replace('"SpireFull"', '"tiny"')
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "mine.py").write_text(text)
+    fs = s3fs.S3FileSystem(skip_instance_cache=True)
+    fs.put(f"{ROOT}/spire_ray/tiny/clips/", f"{s3_server.bucket}/clips/", recursive=True)
+    command = [str(Path(SPIRE_RAY).with_name("ray")), "job", "submit", "--address", nodes.dashboard]
+    command += ["--working-dir", str(tmp_path / "work"), "--runtime-env-json", documented("--runtime-env-json")]
+    out = f"{s3_server.url}/out-clips"
+    command += ["--", "python", "mine.py", f"{s3_server.url}/clips/manifest.jsonl", out, "--shard-minutes", "0.3"]
+    job = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(nodes.environment)
+    )
+    metrics: dict[str, float] = {}
+    while job.poll() is None and not metrics.keys() >= TEXT_METRICS:
+        metrics |= scraped(nodes)
+        time.sleep(1)
+    log = job.communicate(timeout=400)[0]
+    assert job.returncode == 0, log
+    assert metrics.keys() >= TEXT_METRICS, metrics
+    assert metrics["spire_cached_tokens"] < metrics["spire_prompt_tokens"]
+    assert fs.exists(f"{out}/translations/_SUCCESS")
+    parts = fs.glob(f"{out}/translations/part-*.parquet")
+    rows = pa.concat_tables(pq.read_table(file, filesystem=fs) for file in parts)
+    assert len(rows) == 9 * 44
+    assert rows["error"].null_count == len(rows)
+
+
+def documented(option: str) -> str:
+    """What README gives for an option."""
+    (given,) = set(re.findall(rf"{option} '([^']+)'", (ROOT / "README.md").read_text()))
+    return str(given)
+
+
 def test_the_exit_code_is_the_jobs_and_mistakes_are_found_before(nodes: RayNodes, s3_server: S3Server) -> None:
     job = submit(nodes, "show", f"{s3_server.url}/nothing")
     log, told = job.communicate(timeout=100)
@@ -202,15 +243,30 @@ def test_nobody_submits_without_the_token(nodes: RayNodes) -> None:
         urllib.request.urlopen(request, timeout=10)
 
 
+@pytest.fixture(scope="module")
+def gpus(nodes: RayNodes) -> None:
+    nodes.join("large", cpus=1, gpus=2, kind="H100")
+    nodes.join("small", cpus=1, gpus=1, kind="L4")
+
+
+@pytest.mark.parametrize(
+    ("tensor_parallel", "engines"), [(1, [(1, ["0"]), (2, ["0"]), (2, ["1"])]), (2, [(2, ["0", "1"])])]
+)
 def test_readers_are_where_cpus_are_and_models_where_gpus_are(
-    nodes: RayNodes, corpus: str, s3_server: S3Server, tmp_path: Path
+    nodes: RayNodes,
+    gpus: None,
+    corpus: str,
+    s3_server: S3Server,
+    tmp_path: Path,
+    tensor_parallel: int,
+    engines: list[tuple[int, list[str]]],
 ) -> None:
-    """Two encoders hold half a GPU each, an engine a whole one, on a node whose CPU a reader may have taken."""
-    nodes.join("gpus", cpus=1, gpus=2)
-    out = f"{s3_server.url}/out-placed"
-    script, wanted = Path(__file__).with_name("placement.py"), {"ReadShard": 3, "EncodeUnits": 4, "GenerateText": 2}
+    """Two encoders on each GPU, of whatever kind; an engine on each, or on two of one node. Readers take the CPUs."""
+    out = f"{s3_server.url}/out-placed-{tensor_parallel}"
+    script, wanted = Path(__file__).with_name("placement.py"), {"ReadShard": 4, "EncodeUnits": 6}
+    wanted["GenerateText"] = len(engines)
     words = ["speech-to-text", corpus, out, "--checkpoint", "any", "--languages", "de", "--shard-minutes", "10"]
-    words += ["--gpus-per-encoder", "0.5", "--address", nodes.address]
+    words += ["--gpus-per-encoder", "0.5", "--tensor-parallel", str(tensor_parallel), "--address", nodes.address]
     command = [sys.executable, script, tmp_path, json.dumps(wanted), "0", *words]
     done = subprocess.run(
         command, env=dict(nodes.environment), capture_output=True, text=True, check=False, timeout=300
@@ -220,10 +276,11 @@ def test_readers_are_where_cpus_are_and_models_where_gpus_are(
         stage: [json.loads(path.read_text()) for path in sorted(tmp_path.glob(f"{stage}-*.json"))] for stage in wanted
     }
     assert {stage: len(found) for stage, found in actors.items()} == wanted
-    readers, encoders, engines = actors.values()
+    readers, encoders, found = actors.values()
     assert {(one["cpus"], one["gpus"]) for one in readers} == {(1, 0)}
     assert sum(one["node_gpus"] == 0 for one in readers) >= 2
-    assert {(one["node_gpus"], one["cpus"], one["gpus"]) for one in encoders} == {(2, 0, 0.5)}
-    assert sorted(one["devices"] for one in encoders) == [["0"], ["0"], ["1"], ["1"]]
-    assert {(one["node_gpus"], one["cpus"], one["gpus"]) for one in engines} == {(2, 0, 1)}
-    assert sorted(one["devices"] for one in engines) == [["0"], ["1"]]
+    assert {(one["cpus"], one["gpus"]) for one in encoders} == {(0, 0.5)}
+    places = sorted((one["node_gpus"], one["devices"]) for one in encoders)
+    assert places == sorted(2 * [(1, ["0"]), (2, ["0"]), (2, ["1"])])
+    assert {(one["cpus"], one["gpus"]) for one in found} == {(0, tensor_parallel)}
+    assert sorted((one["node_gpus"], sorted(one["devices"])) for one in found) == engines

@@ -1,6 +1,7 @@
 """What lies in cluster/ is what KubeRay, Ray, Docker, the shell and Grafana take; nothing of it is started here."""
 
 import gzip
+import importlib
 import json
 import re
 import subprocess
@@ -86,6 +87,27 @@ def test_the_dockerfile_is_clean_and_copies_what_there_is() -> None:
     copied = re.findall(r"^COPY (\S+) ", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE)
     assert copied
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_image_is_made_of_nothing_that_was_built_here() -> None:
+    ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert ignored[0] == "*"
+    sent = {path.name for line in ignored if line.startswith("!") for path in ROOT.glob(line[1:])}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert sent <= {name.partition("/")[0] for name in tracked}
+    assert {"spire_ray", "pyproject.toml", "requirements-gpu.lock"} <= sent
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp"])
+def test_the_locks_have_what_rays_launcher_starts_machines_with(cloud: str) -> None:
+    """Its module imports what the cloud's own packages have; the GPU lock holds the same ones."""
+    importlib.import_module(f"ray.autoscaler._private.{cloud}.node_provider")
+    asked = [Requirement(line) for line in metadata.requires("spire-ray") or []]
+    wanted = {one.name for one in asked if one.marker and one.marker.evaluate({"extra": "cloud"})}
+    assert wanted
+    for lock in ("requirements-cpu.lock", "requirements-gpu.lock"):
+        locked = re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), re.MULTILINE)
+        assert wanted <= set(locked), lock
 
 
 def test_the_image_is_built_by_the_whole_of_hatchling() -> None:

@@ -26,6 +26,7 @@ from spire_ray.resources import Cluster
 from spire_ray.store import Store
 
 DRIVER = {"id": "20261122T000000Z-1", "command": "tokenize", "part": "2/3", "host": "node-7"}
+EARLIER = "20261121T235959Z-f"
 
 
 @pytest.fixture
@@ -80,12 +81,12 @@ def test_a_driver_with_nothing_to_do_writes_nothing(store: Store) -> None:
 def followed(store: Store, error: Exception | None) -> str:
     """What follow prints of a driver that works for half a second, and that another one had failed before."""
     store.replace(
-        "heartbeat/earlier.json", json.dumps({**DRIVER, "id": "earlier", "state": "failed", "at": 0}).encode()
+        f"heartbeat/{EARLIER}.json", json.dumps({**DRIVER, "id": EARLIER, "state": "failed", "at": 0}).encode()
     )
     stream, begun = io.StringIO(), threading.Event()
 
     def work() -> None:
-        with suppress(MachineFault), Heartbeat(store, DRIVER) as heartbeat:
+        with suppress(MachineFault, Interrupted), Heartbeat(store, DRIVER) as heartbeat:
             heartbeat.tell(progress("segments", 3))
             heartbeat.tell(progress("units", 5))
             while not store.find("heartbeat")[1:]:
@@ -115,6 +116,36 @@ def test_a_driver_is_followed_to_its_end(store: Store) -> None:
 def test_the_fault_of_one_that_was_followed_is_told(store: Store) -> None:
     with pytest.raises(MachineFault, match="node-7 stopped on a fault"):
         followed(store, MachineFault("disk"))
+
+
+def test_one_that_was_stopped_is_to_be_run_again(store: Store) -> None:
+    with pytest.raises(Interrupted, match="node-7 was stopped"):
+        followed(store, Interrupted("told to"))
+
+
+def test_a_driver_that_was_killed_counts_no_more_once_it_is_started_again(store: Store) -> None:
+    killed = {**DRIVER, "id": EARLIER, "state": "running", "at": time.time(), "doing": "", "stages": {}}
+    store.replace(f"heartbeat/{EARLIER}.json", json.dumps(killed).encode())
+    stream, raised = io.StringIO(), list[BaseException]()
+
+    def watch() -> None:
+        try:
+            follow(store, stream, look_every_s=0.02)
+        except (MachineFault, Interrupted, UserError) as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    while "starting" not in stream.getvalue():
+        time.sleep(0.01)
+    with Heartbeat(store, DRIVER) as heartbeat:
+        heartbeat.tell(progress("units", 5))
+        while "0 of 5 shards" not in stream.getvalue():
+            time.sleep(0.01)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert raised == []
+    assert stream.getvalue().rstrip().endswith("| done")
 
 
 def test_where_nobody_works_there_is_nothing_to_follow(store: Store) -> None:

@@ -153,7 +153,10 @@ def test_run_json_counts_what_lies_there(done: Path) -> None:
     assert same["other_units"] == 0
     assert same["feature_error"] < 1e-5
     assert [actor["rtfx"] > 0 for actor in run["units"]["actors"].values()] == [True]
-    assert len(list((done / "runs").glob("*.json"))) == 1
+    (told,) = (json.loads(path.read_text())["stages"] for path in (done / "runs").glob("*.json"))
+    assert [actor["rtfx"] > 0 for actor in told["text"]["actors"].values()] == [True]
+    assert "parity" in told["units"]
+    assert "parity" not in told["text"]
 
 
 def test_another_checkpoint_shares_the_units_from_another_out(

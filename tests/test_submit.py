@@ -1,9 +1,16 @@
 """What `spire-ray submit` refuses before anything is sent, and what it sends."""
 
+import argparse
+import asyncio
+from collections.abc import Coroutine
+
 import pytest
 
+from spire_ray import submit
 from spire_ray.cli import main
-from spire_ray.submit import without_address
+from spire_ray.commands import HERE_ONLY
+from spire_ray.options import parser
+from spire_ray.submit import PLACES, PLACES_OR_NAMES, without_address
 
 
 @pytest.mark.parametrize(
@@ -13,6 +20,9 @@ from spire_ray.submit import without_address
         (["export", "/out", "rows.parquet"], "rows.parquet is relative"),
         (["tokenize", "/c", "https://me:secret-word@host/out"], "password"),
         (["show", "/out", "--storage-options", '{"secret": "secret-word"}'], "credentials come from the environment"),
+        (["evaluate", "/out", "--json", "scores.json"], "scores.json is relative"),
+        (["build-dataset", "/out", "/set", "--text", "/a.txt", "b.txt"], "b.txt is relative"),
+        (["tokenize", "/c", "/out", "--checkpoint", "https://me:secret-word@host/spire"], "password"),
         (["convert-codebook", "/a", "/b.safetensors"], "takes a command that works on a corpus"),
         ([], "takes a command that works on a corpus"),
         (["show", "/out"], "no Ray job API answers at http://127.0.0.1:9"),
@@ -29,3 +39,27 @@ def test_what_is_refused(words: list[str], says: str, capsys: pytest.CaptureFixt
 def test_the_address_stays_here() -> None:
     words = ["tokenize", "/c", "--address", "http://h:8265", "/out", "--address=http://h:8265", "--part", "1/2"]
     assert without_address(words) == ["tokenize", "/c", "/out", "--part", "1/2"]
+
+
+def test_no_place_is_forgotten() -> None:
+    """Whatever an option calls a file or a folder in its help is looked at."""
+    words = {"CORPUS", "TEXT", "OUT", "OUT0", "OUT2", "DATASET", "FILE", "DIR", "DIR_OR_NAME", "CODEBOOK.safetensors"}
+    (commands,) = (one for one in parser()._actions if isinstance(one, argparse._SubParsersAction))
+    sent = [one for name, one in commands.choices.items() if name not in (*HERE_ONLY, "submit")]
+    found = {action.dest for one in sent for action in one._actions if action.metavar in words}
+    assert found | {"checkpoint", "translations"} == {*PLACES, *PLACES_OR_NAMES}
+
+
+def test_leaving_a_job_is_not_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Client:
+        def __init__(self, address: str) -> None: ...
+        def submit_job(self, **options: object) -> None: ...
+
+    def left(following: Coroutine[None, None, int]) -> int:
+        following.close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submit, "JobSubmissionClient", Client)
+    monkeypatch.setattr(asyncio, "run", left)
+    assert main(["submit", "--address", "http://127.0.0.1:9", "show", "/out"]) == 130
+    assert "goes on" in capsys.readouterr().err
