@@ -32,8 +32,10 @@ export RAY_health_check_period_ms=1000 # a lost node is believed lost after five
 own="$HOME/.ray/spire-$SLURM_JOB_ID"
 driver="$own/driver" result="$own/exit"
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$own/token"
-rm -rf "$own" && mkdir -p "$HOME/.ray" && mkdir -m 700 "$own"
-trap 'rm -rf "$own"' EXIT
+rm -rf "$own"
+mkdir -p "$HOME/.ray"
+mkdir -m 700 "$own"
+trap 'rm -rf "$own" || true' EXIT
 python -c 'import secrets; print(secrets.token_hex(32), end="")' > "$RAY_AUTH_TOKEN_PATH"
 
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")

@@ -1,9 +1,8 @@
 """A speech corpus to units alone, with SPIRE's encoder and codebook or your own.
 
-Copy this file, edit what is in capitals, run or submit it:
+Copy this file, edit what is in capitals, run it or submit it as README says ("On a cluster"):
 
     python jobs/audio_to_units.py CORPUS OUT
-    ray job submit --address http://HEAD:8265 --working-dir . -- python audio_to_units.py s3://corpora/x s3://results/x
 """
 
 import sys

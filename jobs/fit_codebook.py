@@ -1,9 +1,8 @@
 """A codebook of your own: k-means on the features of a speech corpus, with SPIRE's encoder or yours.
 
-Copy this file, edit what is in capitals, run or submit it:
+Copy this file, edit what is in capitals, run it or submit it as README says ("On a cluster"):
 
     python jobs/fit_codebook.py CORPUS CODEBOOK.safetensors
-    ray job submit --address http://HEAD:8265 --working-dir . -- python fit_codebook.py s3://corpora/x s3://results/x.safetensors
 
 A codebook on object storage is not read from there: copy it to a disk before you name it as --codebook.
 """

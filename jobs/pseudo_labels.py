@@ -2,12 +2,11 @@
 
     CORPUS ─tokenize─> WORK/units ─> WORK/transcripts.jsonl ─translate─> WORK/translations ─build-dataset─> WORK/dataset
 
-Copy this file, edit what is in capitals, run or submit it; the same command again does what is missing. The corpus has
-reference transcripts; WORK is a folder that every node sees. After a `spire-ray retry WORK/units` the set is another
-one: build it into another folder.
+Copy this file, edit what is in capitals, run it or submit it as README says ("On a cluster"); the same command again
+does what is missing. The corpus has reference transcripts; WORK is a folder that every node sees. After a
+`spire-ray retry WORK/units` the set is another one: build it into another folder.
 
     python jobs/pseudo_labels.py CORPUS WORK
-    ray job submit --address http://HEAD:8265 --working-dir . -- python pseudo_labels.py s3://corpora/x /shared/x
 """
 
 import json

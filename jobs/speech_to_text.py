@@ -1,9 +1,8 @@
 """A speech corpus to units, transcripts and translations.
 
-Copy this file, edit what is in capitals, run or submit it:
+Copy this file, edit what is in capitals, run it or submit it as README says ("On a cluster"):
 
     python jobs/speech_to_text.py CORPUS OUT
-    ray job submit --address http://HEAD:8265 --working-dir . -- python speech_to_text.py s3://corpora/x s3://results/x
 """
 
 import sys

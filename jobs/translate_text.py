@@ -1,9 +1,8 @@
 """A text corpus to translations.
 
-Copy this file, edit what is in capitals, run or submit it:
+Copy this file, edit what is in capitals, run it or submit it as README says ("On a cluster"):
 
     python jobs/translate_text.py TEXT OUT
-    ray job submit --address http://HEAD:8265 --working-dir . -- python translate_text.py s3://corpora/de.jsonl s3://results/de-en
 """
 
 import sys

@@ -1,9 +1,8 @@
 """The units of an earlier run to text with another checkpoint, in a run directory of its own.
 
-Copy this file, edit what is in capitals, run or submit it:
+Copy this file, edit what is in capitals, run it or submit it as README says ("On a cluster"):
 
     python jobs/units_to_text.py OUT OUT2
-    ray job submit --address http://HEAD:8265 --working-dir . -- python units_to_text.py s3://results/x s3://results/x-base
 """
 
 import sys

@@ -16,16 +16,16 @@ SILENT_S = 10 * INTERVAL_S  # a driver that has not been heard of for so long is
 
 
 def follow(store: Store, stream: TextIO = sys.stderr, look_every_s: float = LOOK_EVERY_S) -> None:
-    """Show what the drivers at work in OUT do until none of them runs any more.
+    """Show what the drivers at work in OUT do until none of them runs any more, or how the last ones ended.
 
-    UserError when none is at work or one refused its input; MachineFault when one stopped on a fault or fell silent;
-    Interrupted when one was stopped. Of the drivers of one part the last counts: a killed one was started again.
+    UserError when none has told anything or one refused its input; MachineFault when one stopped on a fault or fell
+    silent; Interrupted when one was stopped. Of a part's drivers the last counts: a killed one was started again.
     """
     shown: dict[str, str] = {}
     while True:
-        drivers = [driver for driver in _drivers(store) if _alive(driver) or driver["id"] in shown]
+        drivers = _drivers(store)
         if not drivers:
-            raise UserError(f"no driver is at work in {store.url}, or not for long enough to have told")
+            raise UserError(f"no driver has worked in {store.url}, or not for long enough to have told")
         for driver in drivers:
             line = _line(driver)
             if shown.get(driver["id"]) != line:
@@ -37,9 +37,11 @@ def follow(store: Store, stream: TextIO = sys.stderr, look_every_s: float = LOOK
 
 
 def _drivers(store: Store) -> list[dict[str, Any]]:
-    """The last of each part; ids begin with the time."""
-    found = (load_json(store, f"heartbeat/{name}") for name in store.find("heartbeat"))
-    return list({driver["part"]: driver for driver in found if driver}.values())
+    """The last of each part, of as many parts as there were last; ids begin with the time."""
+    told = (load_json(store, f"heartbeat/{name}") for name in store.find("heartbeat"))
+    found = [driver for driver in told if driver]
+    parts = [driver["part"].partition("/")[2] for driver in found]
+    return list({driver["part"]: driver for driver, of in zip(found, parts, strict=True) if of == parts[-1]}.values())
 
 
 def _alive(driver: Mapping[str, Any]) -> bool:
@@ -58,13 +60,14 @@ def _line(driver: Mapping[str, Any]) -> str:
 
 
 def _check(drivers: Iterable[Mapping[str, Any]]) -> None:
-    for driver in drivers:
-        if driver["state"] == "refused":
-            raise UserError(f"the driver on {driver['host']} refused its input: its log says why")
-        if driver["state"] == "failed":
-            raise MachineFault(f"the driver on {driver['host']} stopped on a fault: its log says which")
-        if driver["state"] == "running":
-            silent = clock(time.time() - driver["at"])
-            raise MachineFault(f"the driver on {driver['host']} was last heard of {silent} ago: run its command again")
-        if driver["state"] == "stopped":
-            raise Interrupted(f"the driver on {driver['host']} was stopped")
+    """Raise the worst that a driver ended with."""
+    by_state = {driver["state"]: driver for driver in drivers}
+    if driver := by_state.get("refused"):
+        raise UserError(f"the driver on {driver['host']} refused its input: its log says why")
+    if driver := by_state.get("failed"):
+        raise MachineFault(f"the driver on {driver['host']} stopped on a fault: its log says which")
+    if driver := by_state.get("running"):
+        silent = clock(time.time() - driver["at"])
+        raise MachineFault(f"the driver on {driver['host']} was last heard of {silent} ago: run its command again")
+    if driver := by_state.get("stopped"):
+        raise Interrupted(f"{driver['command']} on {driver['host']} was stopped")

@@ -47,5 +47,5 @@ class Metrics:
         for reason in summary.reasons:
             self.errors.inc(1, self.tags | {"reason": reason})
         self.rtfx.set(progress.rtfx, self.tags)
-        for name, actor in progress.actors.items():
+        for name, actor in progress.actors.items() if progress.audio_s else ():
             self.actor_rtfx.set(actor.rtfx, self.tags | {"actor": name})

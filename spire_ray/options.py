@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import NoReturn
 
 from spire_ray import __version__, result_options
 from spire_ray.result_options import OUT_HELP, storage_option
@@ -18,15 +19,23 @@ examples:
   spire-ray translate wiki.de.txt out-en --from de --languages en --checkpoint TowerFull
   spire-ray submit --address http://head:8265 tokenize s3://corpora/train.jsonl s3://results/units
 
-exit codes: 0 done, 1 stopped by a fault of the machine, 2 wrong input or settings, 75 interrupted: run it again"""
+exit codes: 0 done, 1 stopped by a fault of the machine, 2 wrong input or settings, 75 interrupted: run it again; 130 of
+a followed `submit` that was left: the job goes on"""
 CORPUS_HELP = (
     "a folder of audio, a manifest (JSONL, CSV, TSV, Parquet), or Parquet with audio bytes; a path or any fsspec URL"
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that tells of a mistake in one line, as all of this program does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; `{self.prog} --help` tells more\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Every command and option."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         "spire-ray", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"spire-ray {__version__}")

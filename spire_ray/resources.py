@@ -24,6 +24,7 @@ from ray._private import ray_constants
 
 from spire_ray.errors import MachineFault, UserError
 
+TOKEN = "where it asks for its token, set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token"
 CPUS_PER_ENCODER = 4  # without GPUs: beyond 4 threads an encoder gains less than a second actor does
 # A GPU's actor feeds it, and readers leave it that. It reserves nothing: readers spread over all nodes and start first,
 # so that on a machine of few CPUs and many GPUs it would wait for a CPU for ever.
@@ -100,7 +101,7 @@ def connect(address: str | None) -> Cluster:
         try:
             _init(address, settings)
         except (ConnectionError, RuntimeError, ValueError) as fault:
-            raise UserError(f"no Ray cluster answers at {address}: {fault}") from fault
+            raise UserError(f"no Ray cluster answers at {address}: {fault}; {TOKEN}") from fault
         except Exception as fault:
             raise MachineFault(f"Ray does not start here: {fault}") from fault
     for name in ("ray.data", "ray"):

@@ -9,15 +9,20 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from spire_ray.checkpoints import NAMES as CHECKPOINTS
 from spire_ray.errors import Interrupted, MachineFault, UserError
 from spire_ray.locations import URL, refused_place, storage_options
+from spire_ray.resources import TOKEN
 from spire_ray.stop import GRACE_SECONDS
 
 # What a command reads and writes, which every node must reach.
 PLACES = ("corpus", "out", "to", "target", "dataset", "like", "examples", "text_files", "tokenizer", "json", "markdown")
-PLACES_OR_NAMES = ("checkpoint", "encoder", "codebook", "translations")  # a name on a hub, or of what there is
+# Those that may be a name, on a hub or of what there is: a place where there is such a file here.
+PLACES_OR_NAMES = ("checkpoint", "encoder", "codebook", "translations", "comet", "scorer_python")
+NAMES = (*CHECKPOINTS, "reference", "generated")  # whatever lies here under that name
 LEFT_IT = 130  # as a shell tells of Ctrl-C: 75 would have a scheduler submit a job again that goes on
 AGAIN_S, MAX_LOST = 5.0, 60  # a head that is restarted is back within minutes
 # Ray kills a job 3 s after it asked it to stop, unless this says otherwise: shards need longer to commit.
@@ -37,6 +42,8 @@ def submit(words: Sequence[str], options: argparse.Namespace, address: str | Non
     try:
         client = JobSubmissionClient(address)
         client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env={"env_vars": STOP_WAIT})
+    except AuthenticationError as fault:
+        raise UserError(f"{fault.message}: {TOKEN}") from fault
     except (ConnectionError, RuntimeError, ValueError) as fault:
         where = address or "RAY_API_SERVER_ADDRESS, or http://127.0.0.1:8265"
         raise UserError(f"no Ray job API answers at {where}: {fault}") from fault
@@ -63,7 +70,7 @@ def check(options: argparse.Namespace) -> None:
             if URL.match(value):
                 if problem := refused_place(value):
                     raise UserError(problem)
-            elif not value.startswith("/") and (place in PLACES or Path(value).exists()):
+            elif not value.startswith("/") and (place in PLACES or (value not in NAMES and Path(value).exists())):
                 raise UserError(
                     f"{value} is relative to this folder, which the cluster does not have: give the whole path"
                 )

@@ -4,11 +4,14 @@ The package's "sequence" export takes a block of frames and the LSTM's state in 
 streaming model that goes frame by frame (https://github.com/snakers4/silero-vad).
 """
 
+import os
 from importlib import metadata
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # 1.32 keeps what each session does, to be sent to its makers
+import onnxruntime
 
 FRAME = 512  # samples at 16 kHz: 32 ms
 _CONTEXT = 64  # samples of the frame before

@@ -70,6 +70,24 @@ def make_corpus(folder: Path, mistake: str) -> Path:
 
 @pytest.mark.usefixtures("no_ray")
 @pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["tokenize", "corpus"], "the following arguments are required: OUT"),
+        (["tokenise", "corpus", "out"], "invalid choice: 'tokenise'"),
+        (["speech-to-text", "corpus", "out", "--checkpoint", "tiny", "--beam", "none"], "--beam"),
+    ],
+)
+def test_a_mistake_in_the_words_is_told_in_one_line(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+@pytest.mark.parametrize(
     ("mistake", "says"),
     [
         ("missing", "nowhere does not exist"),

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,8 @@ def test_a_driver_with_nothing_to_do_writes_nothing(store: Store) -> None:
 def followed(store: Store, error: Exception | None) -> str:
     """What follow prints of a driver that works for half a second, and that another one had failed before."""
     store.replace(
-        f"heartbeat/{EARLIER}.json", json.dumps({**DRIVER, "id": EARLIER, "state": "failed", "at": 0}).encode()
+        f"heartbeat/{EARLIER}.json",
+        json.dumps({**DRIVER, "id": EARLIER, "part": "1/1", "state": "failed", "at": 0}).encode(),
     )
     stream, begun = io.StringIO(), threading.Event()
 
@@ -119,7 +120,7 @@ def test_the_fault_of_one_that_was_followed_is_told(store: Store) -> None:
 
 
 def test_one_that_was_stopped_is_to_be_run_again(store: Store) -> None:
-    with pytest.raises(Interrupted, match="node-7 was stopped"):
+    with pytest.raises(Interrupted, match="tokenize on node-7 was stopped"):
         followed(store, Interrupted("told to"))
 
 
@@ -134,7 +135,7 @@ def test_a_driver_that_was_killed_counts_no_more_once_it_is_started_again(store:
         except (MachineFault, Interrupted, UserError) as error:
             raised.append(error)
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     while "starting" not in stream.getvalue():
         time.sleep(0.01)
@@ -148,8 +149,28 @@ def test_a_driver_that_was_killed_counts_no_more_once_it_is_started_again(store:
     assert stream.getvalue().rstrip().endswith("| done")
 
 
+@pytest.mark.parametrize(
+    ("state", "raised"), [("done", None), ("failed", MachineFault), ("refused", UserError), ("stopped", Interrupted)]
+)
+def test_who_comes_late_is_told_how_the_last_ones_ended(
+    store: Store, state: str, raised: type[Exception] | None
+) -> None:
+    told = {**DRIVER, "at": time.time() - 3600, "doing": "", "stages": {}}
+    first = "done" if raised is None else "stopped"  # which anything else is worse than
+    for id_, part, ended in ((EARLIER, "1/1", "failed"), ("20261122T000000Z-2", "1/3", first), (None, "2/3", state)):
+        one = told | {"id": id_ or DRIVER["id"], "part": part, "state": ended}
+        store.replace(f"heartbeat/{one['id']}.json", json.dumps(one).encode())
+    stream = io.StringIO()
+    with pytest.raises(raised, match="on node-7") if raised else nullcontext():
+        follow(store, stream)
+    assert stream.getvalue().splitlines() == [
+        f"node-7 part 2/3  starting | {state}",
+        f"node-7 part 1/3  starting | {first}",
+    ]
+
+
 def test_where_nobody_works_there_is_nothing_to_follow(store: Store) -> None:
-    with pytest.raises(UserError, match="no driver is at work"):
+    with pytest.raises(UserError, match="no driver has worked"):
         follow(store)
 
 

@@ -217,3 +217,24 @@ def test_there_is_no_job_api() -> None:
                 client.close()
     assert answers, "nothing speaks HTTP: then nothing was asked"
     assert set(answers.values()) <= {401, 403, 404, 405}, answers
+
+
+def test_no_library_reports_what_was_done(tmp_path: Path) -> None:
+    """ONNX Runtime keeps its events under HOME before it sends them; Ray and vLLM are told by their own variables."""
+    asks = """if True:
+        import os
+        import numpy as np
+        from spire_ray import resources
+        from spire_ray.engine import EngineSettings, set_environment
+        from spire_ray.vad import Vad
+        Vad().probabilities(np.zeros((4, 512), np.float32))
+        set_environment(EngineSettings.for_device("cpu"))
+        print(os.environ["RAY_USAGE_STATS_ENABLED"], os.environ["VLLM_NO_USAGE_STATS"])
+    """
+    names = ("RAY_USAGE_STATS_ENABLED", "VLLM_NO_USAGE_STATS", "ORT_DISABLE_TELEMETRY")
+    kept = {name: value for name, value in os.environ.items() if name not in names and not name.startswith("XDG_")}
+    done = subprocess.run(
+        [sys.executable, "-c", asks], env={**kept, "HOME": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 1"
+    assert not [path for path in files(tmp_path) if "onnx" in str(path).lower()]

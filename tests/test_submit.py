@@ -2,13 +2,17 @@
 
 import argparse
 import asyncio
+import threading
 from collections.abc import Coroutine
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from spire_ray import submit
 from spire_ray.cli import main
 from spire_ray.commands import HERE_ONLY
+from spire_ray.errors import UserError
 from spire_ray.options import parser
 from spire_ray.submit import PLACES, PLACES_OR_NAMES, without_address
 
@@ -43,11 +47,32 @@ def test_the_address_stays_here() -> None:
 
 def test_no_place_is_forgotten() -> None:
     """Whatever an option calls a file or a folder in its help is looked at."""
-    words = {"CORPUS", "TEXT", "OUT", "OUT0", "OUT2", "DATASET", "FILE", "DIR", "DIR_OR_NAME", "CODEBOOK.safetensors"}
+    words = {
+        "CORPUS",
+        "TEXT",
+        "OUT",
+        "OUT0",
+        "OUT2",
+        "DATASET",
+        "FILE",
+        "DIR",
+        "DIR_OR_NAME",
+        "PYTHON",
+        "CODEBOOK.safetensors",
+    }
     (commands,) = (one for one in parser()._actions if isinstance(one, argparse._SubParsersAction))
     sent = [one for name, one in commands.choices.items() if name not in (*HERE_ONLY, "submit")]
     found = {action.dest for one in sent for action in one._actions if action.metavar in words}
     assert found | {"checkpoint", "translations"} == {*PLACES, *PLACES_OR_NAMES}
+
+
+def test_a_name_is_no_place_whatever_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny", "mine"):
+        Path(name).mkdir()
+    submit.check(parser().parse_args(["tokenize", "/c", "/out", "--checkpoint", "tiny"]))
+    with pytest.raises(UserError, match="mine is relative"):
+        submit.check(parser().parse_args(["tokenize", "/c", "/out", "--checkpoint", "mine"]))
 
 
 def test_leaving_a_job_is_not_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,3 +88,24 @@ def test_leaving_a_job_is_not_its_end(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(asyncio, "run", left)
     assert main(["submit", "--address", "http://127.0.0.1:9", "show", "/out"]) == 130
     assert "goes on" in capsys.readouterr().err
+
+
+def test_a_cluster_that_asks_for_its_token_says_how_to_give_it(capsys: pytest.CaptureFixture[str]) -> None:
+    class Asks(BaseHTTPRequestHandler):
+        """What Ray's dashboard answers without a token, 401."""
+
+        def do_GET(self) -> None:
+            self.send_error(401, "Unauthorized: Missing authentication token")
+
+        def log_message(self, *words: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Asks) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        code = main(["submit", "--address", f"http://127.0.0.1:{server.server_port}", "show", "/out"])
+        server.shutdown()
+        thread.join()
+    assert code == 2
+    told = capsys.readouterr().err
+    assert "RAY_AUTH_MODE=token" in told
+    assert len(told.strip().splitlines()) == 1
