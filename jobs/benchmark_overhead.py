@@ -117,7 +117,8 @@ def bare_encode(bundle: Path, corpus: Path) -> Bare:
     import torch
 
     from spire_ray.encode import EncodeUnits
-    from spire_ray.resources import Cluster, encoder_pool
+    from spire_ray.pools import encoder_pool
+    from spire_ray.resources import Cluster
     from spire_ray.units import collapse
 
     pool = encoder_pool(Cluster(_cores(), 0, _cores()))

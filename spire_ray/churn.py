@@ -19,7 +19,8 @@ from ray.data._internal.actor_autoscaler.autoscaling_actor_pool import Autoscali
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.exceptions import RayError
 
-from spire_ray.resources import Cluster, Pool, of_this_cluster
+from spire_ray.pools import Pool
+from spire_ray.resources import Cluster, of_this_cluster
 
 LOOK_EVERY_S = 5.0
 MORE_AFTER_S = 10.0  # a node may have joined in place of one that is not yet believed lost
@@ -35,24 +36,27 @@ class ClusterChanged(Exception):
 class Watch(ExecutionCallback):
     """Gives a stage more actors, or ends it, when the cluster is not the one it is `made_for`.
 
-    `made_for` is then what it has actors for; `changed`, of a stage that was ended, what there was instead.
+    `made_for` is then what it has actors for; `changed`, of a stage that was ended, what there was instead. A stage may
+    have actors for more, what is `wanted` of an autoscaler: they wait for a place.
 
-    Where it had GPUs and no node has `gpus_needed`, and with less than a CPU, there is nothing but to wait. When
-    `stopped`, the shards that run are let commit.
+    Where no node has the `gpus_needed`, and with less than a CPU, there is nothing but to wait. When `stopped`, the
+    shards that run are let commit.
     """
 
     def __init__(
         self,
         made_for: Cluster,
         pools_of: Callable[[Cluster], Sequence[Pool]],
-        gpus_needed: int = 1,
+        wanted: Callable[[Cluster], Cluster] = lambda there: there,
+        gpus_needed: int = 0,
         stopped: Callable[[], bool] = lambda: False,
         look: Callable[[], Cluster] = of_this_cluster,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.made_for = made_for
         self.pools_of = pools_of
-        self.gpus_needed = gpus_needed if made_for.gpus else 0
+        self.wanted = wanted
+        self.gpus_needed = gpus_needed
         self.stopped = stopped
         self.look = look
         self.clock = clock
@@ -90,7 +94,8 @@ class Watch(ExecutionCallback):
             self.other = there, now
         if there.cpus < 1 or not self._has_gpus(there):
             return
-        if self._may_have(wanted := self.pools_of(there), running):
+        wanted = self.pools_of(self.wanted(there))
+        if not self._lost(there) and self._may_have(wanted, running):
             if now - self.other[1] >= MORE_AFTER_S:
                 self.made_for, self.other = there, None
                 self._give(wanted, running)
@@ -100,6 +105,11 @@ class Watch(ExecutionCallback):
 
     def _has_gpus(self, there: Cluster) -> bool:
         return not self.gpus_needed or there.engines_of(self.gpus_needed) > 0
+
+    def _lost(self, there: Cluster) -> bool:
+        """Whether there is less room than there was. More may be asked for, but that may take its time to come."""
+        pairs = zip(self.pools_of(there), self.pools_of(self.made_for), strict=False)
+        return any(now.size < had.size for now, had in pairs)
 
     def _may_have(self, wanted: Sequence[Pool], running: Sequence[AutoscalingActorPool]) -> bool:
         """Whether the `running` pools are the `wanted` ones or smaller, of actors that reserve the same."""

@@ -1,6 +1,7 @@
 """What each command of `spire-ray` does with its options: one function a command, named like it."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from spire_ray.locations import storage_options
 from spire_ray.options import parser
 from spire_ray.planning import AudioOptions
 from spire_ray.report import write_report
+from spire_ray.resources import Wanted
 from spire_ray.run import DriverOptions
 from spire_ray.settings import Encoding, EngineOptions
 from spire_ray.show import print_run, show_run
@@ -200,7 +202,16 @@ def _on(options: argparse.Namespace) -> DriverOptions:
         JobPart.parse(options.part),
         storage_options(options.storage_options),
         options.gpus_per_encoder,
+        _wanted(options),
     )
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    """What is asked of an autoscaler. UserError where there is none: this machine alone stays as it is."""
+    wanted = Wanted(options.cpus, options.gpus)
+    if wanted != Wanted() and not (options.address or os.environ.get("RAY_ADDRESS")):
+        raise UserError("--gpus and --cpus are asked of a cluster's autoscaler: give its --address")
+    return wanted
 
 
 def _store(options: argparse.Namespace, out: str | None = None) -> Store:

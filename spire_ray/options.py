@@ -214,6 +214,9 @@ def _ray_options(one: argparse.ArgumentParser, parts: bool = True, encoders: boo
     group = one.add_argument_group("Ray")
     group.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (this machine alone)")
     if parts:
+        wanted = "ask the cluster's autoscaler for nodes with so many {}, all together (those there)"
+        group.add_argument("--gpus", type=_positive(int), default=0, metavar="N", help=wanted.format("GPUs"))
+        group.add_argument("--cpus", type=_positive(int), default=0, metavar="N", help=wanted.format("CPUs"))
         group.add_argument(
             "--part", default="1/1", metavar="N/M", help="do every M-th shard; M drivers at once share OUT (1/1)"
         )
@@ -225,7 +228,7 @@ def _ray_options(one: argparse.ArgumentParser, parts: bool = True, encoders: boo
             metavar="X",
             help="share of a GPU that an encoder reserves: 0.5 puts two on each (1)",
         )
-    one.set_defaults(part="1/1", gpus_per_encoder=1.0)
+    one.set_defaults(part="1/1", gpus_per_encoder=1.0, gpus=0, cpus=0)
     storage_option(one)
 
 

@@ -30,8 +30,8 @@ from spire_ray.generate import GenerateText
 from spire_ray.measure_stage import Material, MeasurePairs
 from spire_ray.parity import BOUNDS
 from spire_ray.plan import Shard
+from spire_ray.pools import Pool, cutter_pool, encoder_pool, engine_pool, fed, sharing
 from spire_ray.recordings import CommitSegments, CutRecordings
-from spire_ray.resources import Pool, cutter_pool, encoder_pool, engine_pool, fed, sharing
 from spire_ray.sampling import Keep, Sample, SampleFrames
 from spire_ray.scorers import NAMED
 from spire_ray.segment import Segmentation

@@ -15,10 +15,10 @@ from spire_ray.errors import MachineFault, UserError
 from spire_ray.job_part import WHOLE, JobPart
 from spire_ray.locations import absolute
 from spire_ray.plan import Plan, Shard, load_plan, write_plan
+from spire_ray.pools import Pool, segment_pools
 from spire_ray.progress import Progress
 from spire_ray.recordings import TABLE, read_segments
 from spire_ray.records import units_run
-from spire_ray.resources import Pool, segment_pools
 from spire_ray.segment import Segmentation
 from spire_ray.shards import StoreAt
 from spire_ray.store import Store

@@ -14,7 +14,7 @@ from spire_ray import outputs, pipeline
 from spire_ray.checkpoints import LLM, NAMED, PARTS, Checkpoint, Part, check_languages, resolve
 from spire_ray.corpus import read_text_corpus
 from spire_ray.cut import cut, cut_text
-from spire_ray.driver import Driver
+from spire_ray.driver import NOTHING_MORE, Driver
 from spire_ray.encode import check_codebook
 from spire_ray.engine import EngineSettings
 from spire_ray.errors import UserError
@@ -23,9 +23,10 @@ from spire_ray.job_part import WHOLE, JobPart
 from spire_ray.locations import absolute
 from spire_ray.plan import Plan, Shard, load_plan
 from spire_ray.planning import AudioOptions, asked_for, plan_audio, put_plan, rows_of, shard_minutes
+from spire_ray.pools import text_pools, unit_pools
 from spire_ray.progress import Progress
 from spire_ray.records import load_json, plan_of, units_run, write_records
-from spire_ray.resources import text_pools, unit_pools
+from spire_ray.resources import Wanted
 from spire_ray.retry import text_to_retry, units_to_retry
 from spire_ray.settings import ENGINE, Encoding, EngineOptions, Generation
 from spire_ray.shards import LoadText, LoadUnits, StoreAt
@@ -49,6 +50,11 @@ class DriverOptions:
     part: JobPart = WHOLE
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # fsspec's, without credentials
     gpus_per_encoder: float = 1.0  # 0.5: two encoders share a GPU
+    wanted: Wanted = NOTHING_MORE  # than Ray has, of its autoscaler
+
+    def driver(self, command: str) -> Driver:
+        """A driver of `command` there."""
+        return Driver(command, self.address, str(self.part), self.wanted)
 
 
 HERE = DriverOptions()
@@ -91,7 +97,7 @@ def survey(corpus: str, out: str, audio: AudioOptions, on: DriverOptions = HERE)
     """What the plan of CORPUS would be, written nowhere; with --segment, of the recordings before they are cut."""
     store = Store(out, on.storage_options)
     store.check_writable()
-    with Driver("plan", on.address, str(on.part)) as driver:
+    with on.driver("plan") as driver:
         asked_for(store, corpus, audio)
         rows = rows_of(driver, store, corpus, audio)
         return Survey.of(cut(rows, shard_minutes(driver, audio)), audio.max_seconds)
@@ -179,9 +185,9 @@ def _driver(
     """A driver for a run in OUT. What it did before an error or a stop is written down too."""
     store = Store(out, on.storage_options)
     store.check_writable()
-    with Driver(command, on.address, str(on.part)) as driver, driver.beats_in(store):
+    with on.driver(command) as driver, driver.beats_in(store):
         if engine.needs_gpus:
-            engine.check_fits(driver.cluster.gpus, driver.cluster.gpus_of_nodes)
+            engine.check_fits(driver.aim.gpus, driver.aim.gpus_of_nodes)
         try:
             yield driver, store
         except BaseException:
@@ -237,8 +243,8 @@ def _run_units(
 ) -> None:
     if shards:
         audio_s = sum(shard.seconds for shard in shards)
-        cpus = driver.cluster.cpus
-        if not driver.cluster.gpus and (line := slowness(audio_s, cpus, encoding.encoder, encoding.layer)):
+        cpus = driver.aim.cpus
+        if not driver.aim.gpus and (line := slowness(audio_s, cpus, encoding.encoder, encoding.layer)):
             driver.say(line)
         patience_s = max(shard.seconds for shard in shards) / SLOWEST_RTFX
         driver.run_shards(

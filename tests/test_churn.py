@@ -8,7 +8,8 @@ from ray.data._internal.execution.interfaces import ExecutionResources
 from ray.data._internal.execution.operators.actor_pool_map_operator import _ActorPool
 
 from spire_ray.churn import ClusterChanged, Watch
-from spire_ray.resources import Cluster, Pool, unit_pools
+from spire_ray.pools import Pool, unit_pools
+from spire_ray.resources import Cluster
 
 
 class Ward:
@@ -21,7 +22,7 @@ class Ward:
         self.watch = Watch(
             self.there,
             lambda cluster: [Pool(int(cluster.cpus), 0.97, 0)],
-            gpus_needed,
+            gpus_needed=gpus_needed if gpus else 0,
             look=lambda: self.there,
             clock=lambda: self.now,
         )

@@ -19,12 +19,12 @@ from sklearn.cluster import KMeans
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 from conftest import RATE, sound
-from spire_ray import fit, resources
+from spire_ray import fit
 from spire_ray.cli import main
 from spire_ray.codebook_card import Card, read_card
 from spire_ray.fit_iterations import save_iteration
 from spire_ray.holders import Holders
-from spire_ray.resources import Pool
+from spire_ray.pools import HOLDER_CPUS, Pool
 from spire_ray.sampling import Sample, frame_keys
 
 CLUSTERS = 32
@@ -147,7 +147,7 @@ def test_two_holders_fit_what_one_does(
     asked: list[Pool] = []
 
     def two(encoders: Pool) -> Pool:
-        asked.append(Pool(2, resources.HOLDER_CPUS, 0, 1))
+        asked.append(Pool(2, HOLDER_CPUS, 0, 1))
         return asked[0]
 
     monkeypatch.setattr(fit, "holder_pool", two)

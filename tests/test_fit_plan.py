@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spire_ray import plan as plan_module
-from spire_ray import resources
+from spire_ray import pools
 from spire_ray.corpus import read_corpus
 from spire_ray.cut import cut
 from spire_ray.errors import UserError
@@ -15,7 +15,7 @@ from spire_ray.fit_plan import corpus_sha256, refuse_overfull, rounds_that_fit, 
 from spire_ray.plan import Shard, write_plan
 from spire_ray.resources import Cluster
 from spire_ray.store import Store
-from test_resources import CLUSTERS, reserved
+from test_pools import CLUSTERS, reserved
 
 SECONDS = st.lists(st.floats(0.1, 4000), min_size=1, max_size=40)
 
@@ -94,9 +94,9 @@ def test_a_load_beyond_the_devices_is_refused() -> None:
 
 @pytest.mark.parametrize("cluster", CLUSTERS, ids=str)
 def test_holders_and_encoders_fit_into_any_cluster(cluster: Cluster) -> None:
-    encoders = resources.encoder_pool(cluster)
-    holders, sharing = resources.holder_pool(encoders), resources.sharing(encoders)
-    readers = [resources.reader_pool(cluster, encoders)] if cluster.gpus else []
+    encoders = pools.encoder_pool(cluster)
+    holders, sharing = pools.holder_pool(encoders), pools.sharing(encoders)
+    readers = [pools.reader_pool(cluster, encoders)] if cluster.gpus else []
     used_cpus, used_gpus = reserved(*readers, sharing, holders)
     assert used_cpus <= cluster.cpus
     assert used_gpus == pytest.approx(cluster.gpus)

@@ -9,7 +9,8 @@ import pytest
 from spire_ray import holders as holders_module
 from spire_ray.errors import MachineFault
 from spire_ray.holders import Holder, Holders
-from spire_ray.resources import Cluster, Pool
+from spire_ray.pools import Pool
+from spire_ray.resources import Cluster
 from spire_ray.seeding import seed_centroids
 
 

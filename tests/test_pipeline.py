@@ -11,7 +11,8 @@ import pytest
 
 from spire_ray import pipeline
 from spire_ray.pipeline import _in_turn
-from spire_ray.resources import Cluster, unit_pools
+from spire_ray.pools import unit_pools
+from spire_ray.resources import Cluster
 
 Seen = list[tuple[str, str, int]]
 

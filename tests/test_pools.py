@@ -1,0 +1,110 @@
+"""What the actors reserve fits into what the cluster has: otherwise Ray would wait for ever."""
+
+from dataclasses import replace
+
+import pytest
+
+from spire_ray.errors import UserError
+from spire_ray.pools import Pool, encoder_pool, engine_pool, holder_pool, text_pools, unit_pools
+from spire_ray.resources import Cluster
+from spire_ray.settings import EngineOptions
+
+
+def reserved(*pools: Pool) -> tuple[float, float]:
+    return sum(pool.size * pool.num_cpus for pool in pools), sum(pool.size * pool.num_gpus for pool in pools)
+
+
+CLUSTERS = [
+    Cluster(cpus, gpus, node_cpus)
+    for cpus in (1, 2, 3, 4, 8, 30, 64, 512)
+    for gpus in (0, 1, 2, 4, 8, 16)
+    for node_cpus in (1, 2, 4, 64)
+    if gpus <= cpus and node_cpus <= cpus
+]
+
+
+@pytest.mark.parametrize("gpus_each", [1.0, 0.5, 0.1])
+@pytest.mark.parametrize("cluster", CLUSTERS, ids=str)
+def test_both_pipelines_fit_into_any_cluster(cluster: Cluster, gpus_each: float) -> None:
+    units, encoders = unit_pools(cluster, gpus_each), encoder_pool(cluster, gpus_each)
+    for pools in (units, text_pools(cluster)):
+        used_cpus, used_gpus = reserved(*pools)
+        assert used_cpus <= cluster.cpus
+        assert used_gpus in (0, pytest.approx(cluster.gpus))
+        assert all(pool.size >= 1 for pool in pools)
+    if not cluster.gpus:
+        assert encoders.num_cpus <= cluster.node_cpus
+        assert encoders.threads is not None
+        assert encoders.size * encoders.threads <= cluster.cpus
+
+
+def placed(nodes: list[dict[str, float]], *pools: Pool) -> bool:
+    """Whether all actors find a place when Ray puts each pool, in this order, on the nodes with the most room."""
+    for pool in pools:
+        for _ in range(pool.size):
+            fitting = [node for node in nodes if node["cpus"] >= pool.num_cpus and node["gpus"] >= pool.num_gpus]
+            if not fitting:
+                return False
+            node = max(fitting, key=lambda node: node["cpus"])
+            node["cpus"] -= pool.num_cpus
+            node["gpus"] -= pool.num_gpus
+    return True
+
+
+EQUAL_NODES = [
+    (cpus,) * count for cpus in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 30, 31, 64) for count in (1, 2, 5)
+]
+MIXED_NODES = [(4, 7, 7, 7), (3, 8, 8, 8), (1, 30), (4, 64)]
+
+
+@pytest.mark.parametrize("cpus", EQUAL_NODES + MIXED_NODES, ids=str)
+def test_encoders_fill_the_nodes_and_none_takes_in_that_of_another(cpus: tuple[int, ...]) -> None:
+    encoders = encoder_pool(Cluster(sum(cpus), 0, min(cpus), cpus_of_nodes=cpus))
+    nodes = [{"cpus": float(count), "gpus": 0.0} for count in cpus]
+    assert placed(nodes, encoders), encoders
+    assert not placed(nodes, replace(encoders, size=1)), "one more than a node has threads for"
+    assert encoders.size >= sum(count // 4 for count in cpus)
+    if len(set(cpus)) == 1:
+        assert encoders.size * (encoders.threads or 0) >= 0.8 * sum(cpus)
+    assert placed([{"cpus": float(count), "gpus": 0.0} for count in cpus], holder_pool(encoders), encoders)
+
+
+@pytest.mark.parametrize(("cpu_nodes", "gpu_node"), [(1, (8, 8)), (4, (4, 8)), (2, (1, 1)), (0, (16, 8))])
+def test_readers_leave_the_gpus_to_the_encoders(cpu_nodes: int, gpu_node: tuple[int, int]) -> None:
+    cpus, gpus = gpu_node
+    nodes = [{"cpus": 32.0, "gpus": 0.0} for _ in range(cpu_nodes)] + [{"cpus": float(cpus), "gpus": float(gpus)}]
+    cluster = Cluster(sum(node["cpus"] for node in nodes), gpus, min(32, cpus))
+    assert placed([dict(node) for node in nodes], *unit_pools(cluster))
+    assert placed([dict(node) for node in nodes], *text_pools(cluster))
+
+
+@pytest.mark.parametrize(
+    ("tensor_parallel", "gpu_nodes", "engines"),
+    [(1, (2, 2), 4), (2, (2, 2), 2), (2, (3, 3), 2), (4, (8, 2), 2), (2, (1, 1, 4), 2)],
+)
+def test_an_engine_has_its_gpus_in_one_node(tensor_parallel: int, gpu_nodes: tuple[int, ...], engines: int) -> None:
+    cluster = Cluster(16, sum(gpu_nodes), 4, gpus_of_nodes=gpu_nodes)
+    pool = engine_pool(cluster, tensor_parallel)
+    assert (pool.size, pool.num_gpus) == (engines, tensor_parallel)
+    nodes = [{"cpus": 4.0, "gpus": float(gpus)} for gpus in gpu_nodes] + [{"cpus": 4.0, "gpus": 0.0}]
+    assert placed(nodes, *text_pools(cluster, tensor_parallel))
+    EngineOptions(tensor_parallel_size=tensor_parallel).check_fits(cluster.gpus, cluster.gpus_of_nodes)
+
+
+def test_an_engine_that_no_node_can_hold_is_refused() -> None:
+    options = EngineOptions(tensor_parallel_size=2)
+    with pytest.raises(UserError, match=r"^--tensor-parallel 2 needs as many GPUs in one node, but no node has more t"):
+        options.check_fits(4, (1, 1, 1, 1))
+    with pytest.raises(UserError, match=r"in one node, but Ray has 0$"):
+        options.check_fits(0, ())
+
+
+def test_kinds_of_gpus_are_taken_alike() -> None:
+    cluster = Cluster(64, 6, 16, ("accelerator_type:A100", "accelerator_type:H200"), gpus_of_nodes=(2, 4))
+    assert encoder_pool(cluster).size == engine_pool(cluster).size == 6
+
+
+def test_encoders_share_gpus_as_asked() -> None:
+    cluster = Cluster(cpus=64, gpus=4, node_cpus=64)
+    assert [encoder_pool(cluster, share).size for share in (1, 0.5, 0.4, 0.25, 0.1)] == [4, 8, 8, 16, 40]
+    assert encoder_pool(cluster, 0.5).num_gpus == 0.5
