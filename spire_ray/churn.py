@@ -117,7 +117,8 @@ class Watch(ExecutionCallback):
             return False
         for pool, has in zip(wanted, running, strict=True):
             each = has.per_actor_resource_usage()  # which Ray Data has rounded
-            if (each.cpu, each.gpu) != (round(pool.num_cpus, 5), round(pool.num_gpus, 5)):
+            num_gpus = 0 if pool.in_groups else pool.num_gpus
+            if (each.cpu, each.gpu) != (round(pool.num_cpus, 5), round(num_gpus, 5)):
                 return False
             if pool.size < has.max_size():
                 return False

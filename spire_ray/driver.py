@@ -23,6 +23,7 @@ from spire_ray import __version__, resources
 from spire_ray.churn import ClusterChanged, Watch
 from spire_ray.commit import Summary
 from spire_ray.errors import Interrupted, MachineFault, UserError
+from spire_ray.groups import Groups
 from spire_ray.heartbeat import Heartbeat
 from spire_ray.metrics import Metrics
 from spire_ray.plan import Shard
@@ -51,6 +52,7 @@ class Driver:
         self.id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
         self.stages: list[Progress] = []
         self.heartbeat: Heartbeat | None = None
+        self.groups = Groups()
         self.was_stopped = False
         self.joined = False
 
@@ -153,6 +155,8 @@ class Driver:
                     self.cluster = watch.changed
                 else:
                     break  # those that are left were not begun: it was told to stop
+                finally:
+                    self.groups.remove()
 
     def _look_again(self) -> None:
         """Nodes may have come or gone since the last stage began. One that had GPUs waits for them."""

@@ -108,8 +108,8 @@ def engine_arguments(llm: Path, settings: EngineSettings) -> dict[str, Any]:
         "block_size": settings.block_size,
         "quantization": settings.quantization,
         "async_scheduling": settings.async_scheduling,
-        # Inside a Ray actor vLLM would take Ray for this, and look for GPUs that the actor holds already.
-        "distributed_executor_backend": "mp" if settings.tensor_parallel_size > 1 else None,
+        # Left to itself vLLM looks for as many GPUs in this process, and its actor holds none: see groups.py.
+        "distributed_executor_backend": "ray" if settings.tensor_parallel_size > 1 else None,
     }
     arguments |= {name: value for name, value in chosen.items() if value is not None}
     if settings.device == "cuda":

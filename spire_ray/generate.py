@@ -28,6 +28,7 @@ from spire_ray.answers import (
 from spire_ray.checkpoints import Checkpoint, context_length, on_this_machine
 from spire_ray.engine import EngineSettings, greedy, next_token, set_environment, start_engine, stop_token_ids
 from spire_ray.errors import MachineFault
+from spire_ray.groups import join_group
 from spire_ray.isolation import Key, Room, Strikes, Verdict
 from spire_ray.prompts import Prompts
 from spire_ray.shards import StoreAt, shard_of, this_actor
@@ -102,6 +103,8 @@ class GenerateText:
         self.room = Room(max(1, 2 * settings.max_num_seqs // (tasks.requests * tasks.beam)))
         self.strikes = Strikes(strikes.open(), run) if strikes else None
         self.deterministic = settings.deterministic
+        if settings.tensor_parallel_size > 1:
+            join_group()
         self.engine = start_engine(checkpoint.llm, settings)
         self.block = settings.block_size or int(self.engine.vllm_config.cache_config.block_size)
 

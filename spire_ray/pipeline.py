@@ -27,6 +27,7 @@ from spire_ray.commit import CommitText, CommitUnits
 from spire_ray.driver import Driver
 from spire_ray.encode import EncodeUnits
 from spire_ray.generate import GenerateText
+from spire_ray.groups import Groups
 from spire_ray.measure_stage import Material, MeasurePairs
 from spire_ray.parity import BOUNDS
 from spire_ray.plan import Shard
@@ -142,7 +143,7 @@ def units_to_text(
 
     dataset = _source(shards)
     dataset = _stage(dataset, [(unless_stopped(first), {"flag": flag, **settings})], loaders)
-    dataset = _stage(dataset, [(unless_stopped(GenerateText), generate)], engines, in_flight=SHARDS_IN_AN_ENGINE)
+    dataset = _stage(dataset, [(unless_stopped(GenerateText), generate)], engines, SHARDS_IN_AN_ENGINE, driver.groups)
     return _stage(dataset, [(CommitText, commit)], commits)
 
 
@@ -175,9 +176,12 @@ def _source(shards: Sequence[Shard]) -> Dataset:
     return ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
 
 
-def _stage(dataset: Dataset, stages: Sequence[Stage], pool: Pool, in_flight: int = 1) -> Dataset:
+def _stage(
+    dataset: Dataset, stages: Sequence[Stage], pool: Pool, in_flight: int = 1, groups: Groups | None = None
+) -> Dataset:
     """Actors, in each of which a shard goes through `stages`, `in_flight` shards at a time."""
     stage, settings = stages[0] if len(stages) == 1 else _in_turn(stages, one_at_a_time=not pool.num_gpus)
+    in_group = groups.of(int(pool.num_gpus)) if groups and pool.in_groups else None
     return dataset.map_batches(
         stage,
         fn_constructor_kwargs=dict(settings),
@@ -193,7 +197,8 @@ def _stage(dataset: Dataset, stages: Sequence[Stage], pool: Pool, in_flight: int
             max_tasks_in_flight_per_actor=None if pool.num_gpus else max(2, in_flight),
         ),
         num_cpus=pool.num_cpus,
-        num_gpus=pool.num_gpus or None,
+        num_gpus=None if in_group else pool.num_gpus or None,
+        ray_remote_args_fn=in_group,  # of Ray up to 2.63
     )
 
 

@@ -18,7 +18,10 @@ READERS_PER_GPU = 3  # MP3 at 4,000x per core feeds an encoder at 12,000x; siler
 
 @dataclass(frozen=True)
 class Pool:
-    """`size` actors, each reserving `num_cpus` and `num_gpus`, with `threads` threads each (None: torch's choice)."""
+    """`size` actors, each reserving `num_cpus` and `num_gpus`, with `threads` threads each (None: torch's choice).
+
+    Several GPUs are reserved for an actor by a placement group, one by the actor itself.
+    """
 
     size: int
     num_cpus: float
@@ -29,6 +32,11 @@ class Pool:
     def device(self) -> str:
         """Where its actors compute."""
         return "cuda" if self.num_gpus else "cpu"
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether each actor is in a placement group, and reserves no GPU itself."""
+        return self.num_gpus > 1
 
     def of_at_most(self, shards: int) -> "Pool":
         """The pool for so many shards: more actors would load their models, and hold what they reserve, for nothing."""
@@ -75,7 +83,7 @@ def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
 
 
 def engine_pool(cluster: Cluster, tensor_parallel_size: int = 1) -> Pool:
-    """One engine to a GPU, or to as many as share its tensors; without GPUs one engine on all CPUs of its node."""
+    """One engine to a GPU, or to as many as share its tensors; without GPUs one engine on all CPUs of a node."""
     if cluster.gpus:
         engines = max(1, cluster.engines_of(tensor_parallel_size))
         return Pool(engines, num_cpus=0, num_gpus=tensor_parallel_size)

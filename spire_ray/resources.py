@@ -52,8 +52,11 @@ class Cluster:
         return "cuda" if self.gpus else "cpu"
 
     def engines_of(self, gpus_each: int) -> int:
-        """How many engines that share their tensors between `gpus_each` GPUs of a node find a place."""
-        return sum(gpus // gpus_each for gpus in self.gpus_of_nodes or (self.gpus,))
+        """How many engines find a place that share their tensors between `gpus_each` GPUs.
+
+        In one node each; only where no node has so many, in several.
+        """
+        return sum(gpus // gpus_each for gpus in self.gpus_of_nodes or (self.gpus,)) or self.gpus // gpus_each
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,13 @@ class Wanted:
         gpus = max(0, self.gpus - there.gpus)
         cpus = max(0, max(self.cpus, CPUS_WITH_A_GPU * self.gpus) - int(there.cpus))
         node_cpus = there.node_cpus if there.cpus else CPUS_OF_A_NEW_NODE
+        node_gpus = max(there.gpus_of_nodes, default=there.gpus or 1)
         return replace(
             there,
             cpus=there.cpus + cpus,
             gpus=there.gpus + gpus,
             node_cpus=node_cpus,
-            gpus_of_nodes=_with_more(there.gpus_of_nodes, there.gpus, gpus, gpus),
+            gpus_of_nodes=_with_more(there.gpus_of_nodes, there.gpus, gpus, node_gpus),
             cpus_of_nodes=_with_more(there.cpus_of_nodes, int(there.cpus), cpus, node_cpus),
         )
 
@@ -83,7 +87,8 @@ def _with_more(of_nodes: tuple[int, ...], there: int, more: int, of_a_node: int)
     if not more:
         return of_nodes
     told = of_nodes or ((there,) if there else ())
-    return tuple(sorted((*told, *(of_a_node for _ in range(more // of_a_node)))))
+    whole, rest = divmod(more, of_a_node)
+    return tuple(sorted((*told, *[of_a_node] * whole, *[rest] * bool(rest))))
 
 
 def connect(address: str | None) -> Cluster:

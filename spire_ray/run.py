@@ -187,7 +187,7 @@ def _driver(
     store.check_writable()
     with on.driver(command) as driver, driver.beats_in(store):
         if engine.needs_gpus:
-            engine.check_fits(driver.aim.gpus, driver.aim.gpus_of_nodes)
+            engine.check_fits(driver.aim.gpus)
         try:
             yield driver, store
         except BaseException:

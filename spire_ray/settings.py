@@ -4,7 +4,7 @@ Frozen is what changes values: encoder, layer, codebook, checkpoint, languages, 
 device, number of actors, batch budget, package versions. Those are in runs/ID.json.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,12 +100,10 @@ class EngineOptions:
         """Whether it can only be asked for where there are GPUs."""
         return self.quantization is not None or self.tensor_parallel_size > 1
 
-    def check_fits(self, gpus: int, gpus_of_nodes: Sequence[int] = ()) -> None:
-        """UserError when a cluster with so many GPUs cannot run such an engine, which stays within one node."""
-        most = max(gpus_of_nodes, default=gpus)
-        if self.tensor_parallel_size > max(1, most):
-            has = f"Ray has {gpus}" if most == gpus else f"no node has more than {most}"
-            raise UserError(f"--tensor-parallel {self.tensor_parallel_size} needs as many GPUs in one node, but {has}")
+    def check_fits(self, gpus: int) -> None:
+        """UserError when a cluster with so many GPUs cannot run such an engine."""
+        if self.tensor_parallel_size > max(1, gpus):
+            raise UserError(f"--tensor-parallel {self.tensor_parallel_size} needs as many GPUs, but Ray has {gpus}")
         if self.quantization and not gpus:
             raise UserError(f"--quantization {self.quantization} needs a GPU, but Ray has none")
 

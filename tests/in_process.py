@@ -125,7 +125,7 @@ class Unstopped:
         pass
 
 
-def _stage(dataset: Rows, stages: Sequence[pipeline.Stage], pool: Any, in_flight: int = 1) -> Rows:
+def _stage(dataset: Rows, stages: Sequence[pipeline.Stage], pool: Any, in_flight: int = 1, groups: Any = None) -> Rows:
     for stage, settings in stages:
         dataset.stages.append((stage, {name: value for name, value in settings.items() if name != "flag"}))
     return dataset

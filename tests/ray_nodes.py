@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -35,12 +36,24 @@ AGENT_OPTIONS = (
     "metrics-export-port",
     "runtime-env-agent-port",
 )
+# Of an autoscaler's settings: what is not done to nodes that are no machines.
+LISTS = (
+    "cluster_synced_files",
+    "head_setup_commands",
+    "head_start_ray_commands",
+    "initialization_commands",
+    "rsync_exclude",
+    "rsync_filter",
+    "setup_commands",
+    "worker_setup_commands",
+    "worker_start_ray_commands",
+)
 AGENT_PORTS = ("metrics_agent_port", "dashboard_agent_listen_port", "metrics_export_port", "runtime_env_agent_port")
 
 
 @dataclass
 class RayNodes:
-    """A head without CPUs for actors, and workers that join it."""
+    """A head, and workers that join it."""
 
     folder: Path
     environment: Mapping[str, str]
@@ -56,9 +69,16 @@ class RayNodes:
 
     def kill(self, name: str) -> None:
         """The node is gone, with everything that ran on it, as when a spot machine is taken away."""
-        raylet = psutil.Process(self.raylets.pop(name))
-        for process in (raylet, *raylet.children(recursive=True)):
-            process.send_signal(signal.SIGKILL)
+        _kill(self.raylets.pop(name))
+
+    def kill_one_with(self, resource: str) -> None:
+        """The same of a node that an autoscaler started."""
+        _kill(next(pid for pid in self._raylets() if f",{resource}," in " ".join(psutil.Process(pid).cmdline())))
+
+    def id_of(self, name: str) -> str:
+        """What Ray calls the node."""
+        (word,) = (word for word in psutil.Process(self.raylets[name]).cmdline() if word.startswith("--node_id="))
+        return word.partition("=")[2]
 
     def pause(self, stage: str) -> None:
         """The actors of a stage stand still, so that a test need not be faster than they are."""
@@ -75,11 +95,33 @@ class RayNodes:
                     if re.search(rf"MapBatches\(\S*{stage}", " ".join(process.cmdline())):
                         process.send_signal(number)
 
-    def start_head(self) -> None:
-        """The head: one CPU, which is the driver's."""
+    def start_head(self, *options: str) -> None:
+        """The head."""
         port, dashboard = (where.rpartition(":")[2] for where in (self.address, self.dashboard))
         places = [f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
-        self._start("head", "--head", "--num-cpus=1", *places, f"--temp-dir={self.folder}")
+        self._start("head", "--head", *options, *places, f"--temp-dir={self.folder}")
+
+    def start_autoscaler(self, groups: Mapping[str, Mapping[str, int]], most: int, idle_minutes: float) -> None:
+        """A head without CPUs, and Ray's own autoscaler: up to `most` nodes of a group, which are such as it has.
+
+        Its nodes are processes of this machine that Ray starts itself, and ends where they idle.
+        """
+        kinds = {
+            name: {"resources": {**of, "object_store_memory": 200_000_000}, "node_config": {}, "max_workers": most}
+            for name, of in groups.items()
+        }
+        head = {"ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}}
+        provider = {"type": "fake_multinode", "gcs_address": self.address, "use_node_id_as_ip": True}
+        provider |= {"disable_node_updaters": True, "disable_launch_config_check": True}
+        config: dict[str, Any] = {"auth": {}, "docker": {}, "file_mounts": {}, **{name: [] for name in LISTS}}
+        config |= {"cluster_name": "made-up", "max_workers": most * len(kinds), "idle_timeout_minutes": idle_minutes}
+        config |= {"provider": provider, "available_node_types": kinds | head}
+        config |= {"head_node_type": "ray.head.default", "file_mounts_sync_continuously": False}
+        self.folder.mkdir()
+        path = self.folder / "autoscaler.json"
+        path.write_text(json.dumps(config))
+        self.environment = {**self.environment, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+        self.start_head("--num-cpus=0", f"--autoscaling-config={path}")
 
     def _start(self, name: str, *options: str) -> None:
         before = self._raylets()
@@ -87,7 +129,8 @@ class RayNodes:
         memory = ["--object-store-memory=200000000", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
         ports = [f"--{option}={port}" for option, port in zip(AGENT_OPTIONS, free_ports(4), strict=True)]
         command = [ray, "start", *options, *memory, *ports]
-        subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=280)
+        done = subprocess.run(command, env=self.environment, check=False, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stdout + done.stderr
         (self.raylets[name],) = self._raylets() - before
 
     def _raylets(self) -> set[int]:
@@ -97,9 +140,15 @@ class RayNodes:
         return {process.pid for process in named if str(self.folder) in " ".join(process.info["cmdline"] or ())}
 
 
+def _kill(raylet: int) -> None:
+    process = psutil.Process(raylet)
+    for one in (process, *process.children(recursive=True)):
+        one.send_signal(signal.SIGKILL)
+
+
 @contextmanager
 def ray_nodes(folder: Path, environment: Mapping[str, str]) -> Iterator[RayNodes]:
-    """A head and two workers of two CPUs each, gone at the end of the block. `environment`: what all of them see."""
+    """What is started of them is gone at the end of the block. `environment`: what all of them see."""
     token = folder / "token"
     token.touch(0o600)
     token.write_text(secrets.token_hex(32))
@@ -111,9 +160,6 @@ def ray_nodes(folder: Path, environment: Mapping[str, str]) -> Iterator[RayNodes
     port, dashboard = free_ports(2)
     nodes = RayNodes(folder / "ray", settings, f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
     try:
-        nodes.start_head()
-        nodes.join("first", cpus=2)
-        nodes.join("second", cpus=2)
         yield nodes
     finally:
         for process in psutil.process_iter(["cmdline"]):

@@ -47,6 +47,9 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.torture]
 def nodes(s3_server: S3Server) -> Iterator[RayNodes]:
     # Not pytest's folder: the names of Ray's sockets in it would be over the 107 characters that Linux takes.
     with TemporaryDirectory(prefix="nodes") as folder, ray_nodes(Path(folder), s3_server.environment) as nodes:
+        nodes.start_head("--num-cpus=1")  # the driver's
+        nodes.join("first", cpus=2)
+        nodes.join("second", cpus=2)
         yield nodes
 
 
@@ -266,7 +269,7 @@ def test_readers_are_where_cpus_are_and_models_where_gpus_are(
     out = f"{s3_server.url}/out-placed-{tensor_parallel}"
     script, readers_for = Path(__file__).with_name("placement.py"), {True: 5, False: 3}  # the CPUs that are left
     wanted = {"ReadShard": readers_for["second" in nodes.raylets], "EncodeUnits": 6, "GenerateText": len(engines)}
-    words = ["speech-to-text", corpus, out, "--checkpoint", "any", "--languages", "de", "--shard-minutes", "10"]
+    words = ["speech-to-text", corpus, out, "--checkpoint", "any", "--languages", "de", "--shard-minutes", "1"]
     words += ["--gpus-per-encoder", "0.5", "--tensor-parallel", str(tensor_parallel), "--address", nodes.address]
     command = [sys.executable, script, tmp_path, json.dumps(wanted), "0", *words]
     done = subprocess.run(

@@ -1,0 +1,65 @@
+"""Engines of several GPUs: each has a placement group of Ray's, in one node where one has so many, else in several.
+
+vLLM starts a worker on each GPU of the group that its actor is in. Tensors cross the network between nodes at every
+layer, so that more GPUs than a node has are for a model that does not fit otherwise.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ray
+from ray.util import get_current_placement_group, placement_group_table
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from spire_ray.resources import of_this_cluster
+
+LOOK_EVERY_S = 1.0
+
+
+class Groups:
+    """The groups of a stage's actors."""
+
+    def __init__(self) -> None:
+        self.made: list[PlacementGroup] = []
+
+    def of(self, gpus: int) -> Callable[[], dict[str, Any]]:
+        """What Ray Data asks of each actor that it starts: where it belongs, a new group of so many GPUs."""
+        return partial(self._place, gpus)
+
+    def _place(self, gpus: int) -> dict[str, Any]:
+        in_one_node = max(of_this_cluster().gpus_of_nodes, default=0) >= gpus
+        group = placement_group([{"GPU": 1}] * gpus, strategy="STRICT_PACK" if in_one_node else "PACK")
+        self.made.append(group)
+        return {
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
+        }
+
+    def remove(self) -> None:
+        """What they hold is free again, and the actors in them are gone."""
+        while self.made:
+            remove_placement_group(self.made.pop())
+
+
+def join_group() -> None:
+    """In an actor of a group, before its engine starts: waits until all GPUs of the group are there.
+
+    Ray starts an actor again on the nodes that are left when one of its group is lost, and vLLM does not wait for
+    another. For some seconds the group is told to be whole with a node in it that is dead.
+    """
+    group = get_current_placement_group()
+    assert group is not None, "an engine of several GPUs is made in a group"
+    while not _is_whole(group):
+        time.sleep(LOOK_EVERY_S)
+    # The engine's process joins Ray by itself, and would take whichever Ray of this machine started last.
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+
+
+def _is_whole(group: PlacementGroup) -> bool:
+    about = placement_group_table(group)
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = {node["NodeID"] for node in nodes if node["Alive"]}
+    return about["state"] == "CREATED" and alive.issuperset(about["bundles_to_node_id"].values())
