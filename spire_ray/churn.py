@@ -40,7 +40,7 @@ class Watch(ExecutionCallback):
     have actors for more, what is `wanted` of an autoscaler: they wait for a place.
 
     Where no node has the `gpus_needed`, and with less than a CPU, there is nothing but to wait. When `stopped`, the
-    shards that run are let commit.
+    shards that run are let commit; where none can, the stage ends.
     """
 
     def __init__(
@@ -78,9 +78,14 @@ class Watch(ExecutionCallback):
         self.shard_at = now
 
     def check(self, running: Sequence[AutoscalingActorPool] = ()) -> None:
-        """More actors for the `running` pools, or ClusterChanged when the stage had better begin anew."""
+        """More actors for the `running` pools, or ClusterChanged when the stage had better begin anew, or end."""
         now = self.clock()
-        if self.stopped() or now - self.looked_at < LOOK_EVERY_S:
+        if self.stopped():
+            if any(not pool.num_running_actors() for pool in running):  # nothing runs that could commit
+                self.changed = self.made_for
+                raise ClusterChanged
+            return
+        if now - self.looked_at < LOOK_EVERY_S:
             return
         self.looked_at = now
         try:

@@ -264,6 +264,9 @@ def fault_behind(error: BaseException) -> Exception:
     if OutOfDiskError.__name__ in f"{type(error).__name__}: {error}":
         folder = resources.ray_folder()
         return MachineFault(f"the disk of {folder}, on this node or another, is full: Ray had to put objects there")
+    if isinstance(error, ExecutionTimeoutError):
+        minutes = DataContext.get_current().execution_no_progress_timeout_s / 60
+        return MachineFault(f"no shard has ended for {minutes:.0f} minutes: `ray status` tells what its actors lack")
     print(error, file=sys.stderr)
     lines = [line for line in str(error).splitlines() if line.strip()]
     return MachineFault(f"a stage failed: {lines[-1].strip() if lines else type(error).__name__}")

@@ -4,8 +4,8 @@ COMMAND is one of spire-ray's, with its options. Readers and commits are the rea
 are a line of arithmetic stand for the models, so that the GPUs may be such as `ray start --num-gpus` makes up. ACTORS,
 a JSON object, is how many there must be of a stage; the stage does no shard before they are all there. An encoder
 takes SECONDS more for a shard than it needs, so that what was read waits for it. Each actor writes
-FOLDER/STAGE-ID.json: `node_gpus` and `node_cpus` of the node that it is on, the `cpus` and `gpus` that it holds, and
-`devices`, the names of its GPUs.
+FOLDER/STAGE-ID.json: `node_gpus` and `node_cpus` of the node that it is on, the `cpus` and `gpus` that it holds,
+`devices`, the names of its GPUs, and `group`: the GPUs of the node of each GPU in its placement group.
 """
 
 import json
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 import ray
 import torch
+from ray.util import get_current_placement_group, placement_group_table
 
 from in_process import Arithmetic, Echo, small_checkpoint
 from spire_ray import commands, pipeline, run
@@ -35,10 +36,14 @@ def placed(stage: type[Any], name: str, folder: Path, wanted: int, seconds: floa
         stage.__init__(self, **settings)
         here = ray.get_runtime_context()
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        (node,) = (one["Resources"] for one in nodes if one["NodeID"] == here.get_node_id())
+        has = {one["NodeID"]: one["Resources"] for one in nodes}
+        node = has[here.get_node_id()]
+        group = get_current_placement_group()
+        of_group = placement_group_table(group)["bundles_to_node_id"].values() if group else ()
         held: Mapping[str, float] = here.get_assigned_resources()
         told = {"node_cpus": node.get("CPU", 0), "node_gpus": node.get("GPU", 0)}
         told |= {"cpus": held.get("CPU", 0), "gpus": held.get("GPU", 0)}
+        told |= {"group": [has[one].get("GPU", 0) for one in of_group]}
         text = json.dumps(told | {"devices": here.get_accelerator_ids().get("GPU", [])})
         part = folder / f"{here.get_actor_id()}.part"
         part.write_text(text)

@@ -8,21 +8,22 @@ from ray.data._internal.execution.interfaces import ExecutionResources
 from ray.data._internal.execution.operators.actor_pool_map_operator import _ActorPool
 
 from spire_ray.churn import ClusterChanged, Watch
-from spire_ray.pools import Pool, unit_pools
-from spire_ray.resources import Cluster
+from spire_ray.pools import Pool, text_pools, unit_pools
+from spire_ray.resources import Cluster, Wanted
 
 
 class Ward:
     """A watch over a cluster that a test changes, and time that passes at its word."""
 
-    def __init__(self, cpus: float, gpus: int = 0, gpus_needed: int = 1) -> None:
+    def __init__(self, cpus: float, gpus: int = 0, gpus_needed: int = 1, wanted: Wanted | None = None) -> None:
         self.now = 0.0
         self.there = Cluster(cpus, gpus, 2)
         self.running: list[Any] = []
         self.watch = Watch(
             self.there,
             lambda cluster: [Pool(int(cluster.cpus), 0.97, 0)],
-            gpus_needed=gpus_needed if gpus else 0,
+            wanted=wanted.on if wanted else lambda there: there,
+            gpus_needed=gpus_needed if gpus or (wanted and wanted.gpus) else 0,
             look=lambda: self.there,
             clock=lambda: self.now,
         )
@@ -127,6 +128,46 @@ def test_a_run_that_was_told_to_stop_lets_its_shards_commit() -> None:
     assert ward.ended_within(2_000) is None
 
 
+@pytest.mark.parametrize("sizes", [(1, 0), (0, 0)])
+def test_a_run_that_is_stopped_while_it_waits_for_nodes_ends(sizes: tuple[int, int]) -> None:
+    ward = Ward(0)
+    ward.running = [pool_of_ray_data(2, 0.97), pool_of_ray_data(2, 0.97)]
+    for pool, running in zip(ward.running, sizes, strict=True):
+        pool._running_actors = dict.fromkeys(range(running))
+    assert ward.ended_within(2_000) is None
+    ward.watch.stopped = lambda: True
+    assert ward.ended_within(10) == 1
+
+
+def test_what_is_asked_of_an_autoscaler_is_waited_for_and_used_as_it_comes() -> None:
+    """The actors are there from the beginning, and Ray starts each where it finds a place."""
+    ward = Ward(0, wanted=Wanted(gpus=3))
+    ward.watch.pools_of = unit_pools
+    ward.running = [pool_of_ray_data(9, 1), pool_of_ray_data(3, 0, 1)]
+    ward.there = Cluster(0, 0, 1)
+    assert ward.ended_within(1_000) is None
+    for nodes in (1, 2, 3):
+        ward.there = Cluster(8 * nodes, nodes, 8, cpus_of_nodes=(8,) * nodes, gpus_of_nodes=(1,) * nodes)
+        assert ward.ended_within(1_000, a_shard_every=10) is None
+        assert [pool.max_size() for pool in ward.running] == [9, 3]
+    ward.there = Cluster(16, 2, 8, cpus_of_nodes=(8, 8), gpus_of_nodes=(1, 1))  # one is taken away, none comes
+    assert ward.ended_within(600, a_shard_every=10) is None
+    assert ward.ended_within(600) == pytest.approx(30, abs=6), "those that are left make room for what it had"
+
+
+def test_cpus_are_asked_for_too() -> None:
+    ward = Ward(4, wanted=Wanted(cpus=16))
+    ward.watch.pools_of = unit_pools
+    ward.there = ward.watch.made_for = Cluster(4, 0, 4, cpus_of_nodes=(4,))
+    ward.running = [pool_of_ray_data(4, 3.97)]
+    for nodes in (2, 3, 4):
+        ward.there = Cluster(4 * nodes, 0, 4, cpus_of_nodes=(4,) * nodes)
+        assert ward.ended_within(1_000, a_shard_every=10) is None
+    ward.there = Cluster(20, 0, 4, cpus_of_nodes=(4,) * 5)  # more than was asked for is used as well
+    assert ward.ended_within(1_000, a_shard_every=10) is None
+    assert ward.running[0].max_size() == 5
+
+
 def test_as_many_cpus_on_nodes_too_small_for_an_encoder_are_a_change_too() -> None:
     ward = Ward(16)
     ward.there = ward.watch.made_for = Cluster(16, 0, 8, cpus_of_nodes=(8, 8))
@@ -136,9 +177,9 @@ def test_as_many_cpus_on_nodes_too_small_for_an_encoder_are_a_change_too() -> No
     assert ward.ended_within(600) == pytest.approx(30, abs=6)
 
 
-def test_gpus_of_nodes_that_are_too_small_for_an_engine_do_not_count() -> None:
+def test_fewer_gpus_than_an_engine_has_do_not_count() -> None:
     ward = Ward(16, 8, gpus_needed=4)
-    ward.there = Cluster(16, 4, 2, gpus_of_nodes=(2, 2))
+    ward.there = Cluster(16, 3, 2, gpus_of_nodes=(1, 2))
     assert ward.ended_within(2_000) is None
 
 
@@ -171,6 +212,16 @@ def test_a_stage_of_other_actors_begins_anew(running: list[tuple[int, float]]) -
     ward.has(5)
     assert ward.ended_within(1_000, a_shard_every=10) == pytest.approx(35, abs=6)
     assert [pool.max_size() for pool in ward.running] == [size for size, _ in running]
+
+
+def test_engines_of_several_gpus_are_given_more_too() -> None:
+    """In placement groups: their actors reserve nothing themselves."""
+    ward = Ward(16, 4, gpus_needed=2)
+    ward.watch.pools_of = lambda cluster: text_pools(cluster, 2)
+    ward.running = [pool_of_ray_data(size, 0) for size in (2, 2, 2)]
+    ward.there = Cluster(16, 8, 4, gpus_of_nodes=(4, 4))
+    assert ward.ended_within(100, a_shard_every=10) is None
+    assert [pool.max_size() for pool in ward.running] == [2, 4, 2]
 
 
 def test_cpus_that_come_and_go_beside_gpus_are_no_reason_to_begin_anew_and_hide_no_gpus() -> None:

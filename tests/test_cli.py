@@ -123,6 +123,17 @@ def test_a_checkpoint_that_is_not_there_or_not_whole(
 
 
 @pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("option", ["--gpus", "--cpus"])
+def test_this_machine_alone_is_asked_for_no_more_than_it_has(
+    option: str, tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    line = refused(capsys, "speech-to-text", corpus, tmp_path / "out", "--checkpoint", "tiny", option, 8)
+    assert "give its --address" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("no_ray")
 def test_a_language_the_checkpoint_does_not_know(
     tmp_path: Path, corpus: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -253,8 +253,9 @@ def gpus(nodes: RayNodes) -> None:
     nodes.join("small", cpus=1, gpus=1, kind="L4")
 
 
+# Of each engine: the GPUs of its node, its own, and those of the nodes of its group.
 @pytest.mark.parametrize(
-    ("tensor_parallel", "engines"), [(1, [(1, ["0"]), (2, ["0"]), (2, ["1"])]), (2, [(2, ["0", "1"])])]
+    ("tensor_parallel", "engines"), [(1, [(1, ["0"], []), (2, ["0"], []), (2, ["1"], [])]), (2, [(2, [], [2, 2])])]
 )
 def test_readers_are_where_cpus_are_and_models_where_gpus_are(
     nodes: RayNodes,
@@ -263,7 +264,7 @@ def test_readers_are_where_cpus_are_and_models_where_gpus_are(
     s3_server: S3Server,
     tmp_path: Path,
     tensor_parallel: int,
-    engines: list[tuple[int, list[str]]],
+    engines: list[tuple[int, list[str], list[int]]],
 ) -> None:
     """Two encoders on each GPU, of whatever kind; an engine on each, or on two of one node. Readers take the CPUs."""
     out = f"{s3_server.url}/out-placed-{tensor_parallel}"
@@ -286,5 +287,5 @@ def test_readers_are_where_cpus_are_and_models_where_gpus_are(
     assert {(one["cpus"], one["gpus"]) for one in encoders} == {(0, 0.5)}
     places = sorted((one["node_gpus"], one["devices"]) for one in encoders)
     assert places == sorted(2 * [(1, ["0"]), (2, ["0"]), (2, ["1"])])
-    assert {(one["cpus"], one["gpus"]) for one in placed} == {(0, tensor_parallel)}
-    assert sorted((one["node_gpus"], sorted(one["devices"])) for one in placed) == engines
+    assert {(one["cpus"], one["gpus"]) for one in placed} == {(0, 1 if tensor_parallel == 1 else 0)}
+    assert sorted((one["node_gpus"], sorted(one["devices"]), one["group"]) for one in placed) == engines

@@ -2,18 +2,31 @@
 
 import ipaddress
 import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 import ray
+from ray.data import Dataset
 
 from spire_ray.cli import main
 from spire_ray.driver import Driver
-from spire_ray.errors import MachineFault, UserError
+from spire_ray.errors import Interrupted, MachineFault, UserError
+from spire_ray.plan import Shard
+from spire_ray.pools import Pool
 from spire_ray.progress import Progress
+from spire_ray.resources import Wanted
 
 pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+class Nothing:
+    def __call__(self, row: object) -> object:
+        return row
 
 
 @pytest.mark.parametrize("while_loading", [True, False])
@@ -34,6 +47,35 @@ def test_the_fault_of_a_stage(while_loading: bool, kind: type[Exception]) -> Non
         with pytest.raises(kind) as raised:
             driver.run(dataset, Progress("units", 1, 0.0), patience_s=0)
     assert str(raised.value) == "unit 5000 has no token: use another codebook"
+
+
+def run_where_a_gpu_is_waited_for() -> None:
+    """A stage whose one actor finds no place: there is no GPU here."""
+
+    def dataset_of(shards: Sequence[Shard], pools: Sequence[Pool]) -> Dataset:
+        pool = ray.data.ActorPoolStrategy(size=pools[0].size)
+        rows = ray.data.from_items([{"shard": shard.index} for shard in shards])
+        return rows.map_batches(Nothing, batch_size=1, num_gpus=1, compute=pool)
+
+    shards = [Shard(index=at, attempt=0, utterances=1, seconds=1.0) for at in range(2)]
+    with Driver("test", wanted=Wanted(gpus=8)) as driver:
+        pools = [Pool(8, num_cpus=0, num_gpus=1)]
+        driver.run_shards(shards, lambda there: pools, dataset_of, Progress("units", 2, 2.0), patience_s=0)
+
+
+def test_a_run_that_waits_for_nodes_ends_at_once_when_it_is_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    threading.Timer(5, signal.raise_signal, [signal.SIGTERM]).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted, match="0 of 2 shards committed in this run"):
+        run_where_a_gpu_is_waited_for()
+    assert time.monotonic() - began < 60
+    assert "0 of 8 GPUs are there, the others are asked for" in capsys.readouterr().err
+
+
+def test_a_run_whose_nodes_do_not_come_says_what_it_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spire_ray.driver.MIN_PATIENCE_S", 5.0)
+    with pytest.raises(MachineFault, match=r"^no shard has ended for 0 minutes: `ray status` tells"):
+        run_where_a_gpu_is_waited_for()
 
 
 def test_ray_on_one_machine_listens_on_loopback_alone() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from spire_ray.errors import UserError
 from spire_ray.pools import Pool, encoder_pool, engine_pool, holder_pool, text_pools, unit_pools
-from spire_ray.resources import Cluster
+from spire_ray.resources import Cluster, Wanted
 from spire_ray.settings import EngineOptions
 
 
@@ -82,21 +82,72 @@ def test_readers_leave_the_gpus_to_the_encoders(cpu_nodes: int, gpu_node: tuple[
     ("tensor_parallel", "gpu_nodes", "engines"),
     [(1, (2, 2), 4), (2, (2, 2), 2), (2, (3, 3), 2), (4, (8, 2), 2), (2, (1, 1, 4), 2)],
 )
-def test_an_engine_has_its_gpus_in_one_node(tensor_parallel: int, gpu_nodes: tuple[int, ...], engines: int) -> None:
+def test_an_engine_is_in_one_node_where_one_has_so_many_gpus(
+    tensor_parallel: int, gpu_nodes: tuple[int, ...], engines: int
+) -> None:
     cluster = Cluster(16, sum(gpu_nodes), 4, gpus_of_nodes=gpu_nodes)
     pool = engine_pool(cluster, tensor_parallel)
     assert (pool.size, pool.num_gpus) == (engines, tensor_parallel)
     nodes = [{"cpus": 4.0, "gpus": float(gpus)} for gpus in gpu_nodes] + [{"cpus": 4.0, "gpus": 0.0}]
     assert placed(nodes, *text_pools(cluster, tensor_parallel))
-    EngineOptions(tensor_parallel_size=tensor_parallel).check_fits(cluster.gpus, cluster.gpus_of_nodes)
+    assert pool.in_groups == (tensor_parallel > 1)
+    EngineOptions(tensor_parallel_size=tensor_parallel).check_fits(cluster.gpus)
 
 
-def test_an_engine_that_no_node_can_hold_is_refused() -> None:
+@pytest.mark.parametrize(("gpu_nodes", "engines"), [((1, 1, 1, 1), 2), ((1, 1, 1), 1), ((1,), 0)])
+def test_where_no_node_has_so_many_an_engine_has_its_gpus_in_several(gpu_nodes: tuple[int, ...], engines: int) -> None:
+    assert Cluster(16, sum(gpu_nodes), 4, gpus_of_nodes=gpu_nodes).engines_of(2) == engines
+
+
+def test_an_engine_that_the_cluster_cannot_hold_is_refused() -> None:
     options = EngineOptions(tensor_parallel_size=2)
-    with pytest.raises(UserError, match=r"^--tensor-parallel 2 needs as many GPUs in one node, but no node has more t"):
-        options.check_fits(4, (1, 1, 1, 1))
-    with pytest.raises(UserError, match=r"in one node, but Ray has 0$"):
-        options.check_fits(0, ())
+    for gpus in (0, 1):
+        with pytest.raises(UserError, match=rf"^--tensor-parallel 2 needs as many GPUs, but Ray has {gpus}$"):
+            options.check_fits(gpus)
+
+
+def test_more_actors_than_shards_are_not_made() -> None:
+    pools = [pool.of_at_most(3) for pool in unit_pools(Cluster(cpus=64, gpus=8, node_cpus=64))]
+    assert [pool.size for pool in pools] == [3, 3]
+    assert [pool.of_at_most(100) for pool in pools] == pools
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS, ids=str)
+def test_what_is_asked_for_does_not_change_what_is_there(cluster: Cluster) -> None:
+    assert Wanted().on(cluster) == Wanted(cpus=1).on(cluster) == cluster
+
+
+@pytest.mark.parametrize("gpus_each", [1.0, 0.5])
+@pytest.mark.parametrize("node", [(8, 1), (4, 1), (2, 1), (32, 8)])
+def test_the_actors_are_the_same_or_more_while_the_gpus_that_were_asked_for_come(
+    node: tuple[int, int], gpus_each: float
+) -> None:
+    """Otherwise the stage would begin anew with each node."""
+    wanted, (cpus, gpus) = Wanted(gpus=16), node
+    made = [*unit_pools(wanted.on(Cluster(0, 0, 1)), gpus_each), *text_pools(wanted.on(Cluster(0, 0, 1)))]
+    assert [pool.size for pool in made] == ([48, 16, 3, 16, 3] if gpus_each == 1 else [56, 32, 3, 16, 3])
+    for nodes in range(1, 16 // gpus + 1):
+        there = Cluster(cpus * nodes, gpus * nodes, cpus, cpus_of_nodes=(cpus,) * nodes, gpus_of_nodes=(gpus,) * nodes)
+        now = [*unit_pools(wanted.on(there), gpus_each), *text_pools(wanted.on(there))]
+        assert [replace(pool, size=0) for pool in now] == [replace(pool, size=0) for pool in made]
+        assert all(pool.size >= had.size for pool, had in zip(now, made, strict=True))
+        made = now
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "of_nodes"), [((), 3, (1, 1, 1)), ((2,), 7, (1, 2, 2, 2)), ((8,), 16, (8, 8))]
+)
+def test_new_nodes_are_taken_for_such_as_there_are(
+    there: tuple[int, ...], asked: int, of_nodes: tuple[int, ...]
+) -> None:
+    aim = Wanted(gpus=asked).on(Cluster(8.0 * len(there), sum(there), 8, gpus_of_nodes=there))
+    assert (aim.gpus, aim.gpus_of_nodes) == (asked, of_nodes)
+
+
+def test_encoders_on_cpus_that_are_still_to_come() -> None:
+    assert encoder_pool(Wanted(cpus=32).on(Cluster(0, 0, 1))).size == 8
+    some = Wanted(cpus=32).on(Cluster(12, 0, 6, cpus_of_nodes=(6, 6)))
+    assert (encoder_pool(some).size, encoder_pool(some).threads) == (10, 3)
 
 
 def test_kinds_of_gpus_are_taken_alike() -> None:
