@@ -84,7 +84,12 @@ class Driver:
 
     @property
     def device(self) -> str:
-        """Where this driver's models run: cuda where the cluster has GPUs or is to get some, else cpu."""
+        """Where this driver's models run: cuda where the cluster has GPUs or is to get some, else cpu.
+
+        UserError when it has neither GPUs nor CPUs, and is not asked for any.
+        """
+        if not self.aim.gpus and self.aim.cpus < 1:
+            raise UserError("Ray has no CPU and no GPU there: ask its autoscaler for some, with --gpus or --cpus")
         return self.aim.device
 
     def say(self, line: str) -> None:

@@ -15,6 +15,7 @@ from ray.util import get_current_placement_group, placement_group_table
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from spire_ray.engine import ENVIRONMENT
 from spire_ray.resources import of_this_cluster
 
 LOOK_EVERY_S = 1.0
@@ -34,9 +35,10 @@ class Groups:
         in_one_node = max(of_this_cluster().gpus_of_nodes, default=0) >= gpus
         group = placement_group([{"GPU": 1}] * gpus, strategy="STRICT_PACK" if in_one_node else "PACK")
         self.made.append(group)
-        return {
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
-        }
+        inside = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
+        # Those of the actor are its workers' too; vLLM itself hands them variables only after they have imported it.
+        variables = {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
+        return {"scheduling_strategy": inside, "runtime_env": {"env_vars": variables}}
 
     def remove(self) -> None:
         """What they hold is free again, and the actors in them are gone."""

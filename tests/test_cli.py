@@ -189,6 +189,22 @@ def test_a_published_kmeans_pickle_becomes_a_codebook(tmp_path: Path, capsys: py
     assert "already there" in refused(capsys, "convert-codebook", tmp_path / "kmeans_model", target)
 
 
+def test_a_cluster_that_has_nothing_and_is_asked_for_nothing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resources, "connect", lambda address: Cluster(cpus=0, gpus=0, node_cpus=1))
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    soundfile.write(corpus / "a.wav", sound(0.5, 0), 16_000)
+    command = ["plan", corpus, out, "--address", "head:6379"]
+    assert "ask its autoscaler for some, with --gpus or --cpus" in refused(capsys, *command)
+    assert not out.exists()
+    assert main([str(word) for word in [*command, "--gpus", "8"]]) == 0
+    assert json.loads((out / "plan.json").read_text())["settings"]["shard_minutes"] == 60
+
+
 def test_the_handlers_of_signals_are_the_callers_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def of_the_caller(number: int, frame: object) -> None:
         raise AssertionError

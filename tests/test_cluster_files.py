@@ -63,6 +63,16 @@ def test_the_rayjobs_command_is_one_of_ours(capsys: pytest.CaptureFixture[str]) 
     assert "speech-to-text" in capsys.readouterr().out
 
 
+def test_the_rayjob_asks_for_the_gpus_that_its_group_may_have() -> None:
+    spec = yaml.safe_load((CLUSTER / "rayjob.yaml").read_text())["spec"]
+    (asked,) = re.findall(r"--gpus (\d+)", spec["entrypoint"])
+    group = next(group for group in spec["rayClusterSpec"]["workerGroupSpecs"] if group["groupName"] == "gpu")
+    (worker,) = group["template"]["spec"]["containers"]
+    assert spec["rayClusterSpec"]["enableInTreeAutoscaling"]
+    assert int(asked) == group["maxReplicas"] * int(worker["resources"]["limits"]["nvidia.com/gpu"])
+    assert group["minReplicas"] == group["replicas"] < group["maxReplicas"]
+
+
 @pytest.mark.parametrize("name", ["aws", "gcp"])
 def test_rays_launcher_takes_the_configuration(name: str) -> None:
     config = prepare_config(yaml.safe_load((CLUSTER / f"{name}.yaml").read_text()))
@@ -71,6 +81,8 @@ def test_rays_launcher_takes_the_configuration(name: str) -> None:
     assert not any(config[f"{kind}setup_commands"] for kind in ("", "head_", "worker_"))  # Ray's own install Ray anew
     commands = " ".join(config["head_start_ray_commands"] + config["worker_start_ray_commands"])
     assert commands.count("RAY_AUTH_MODE=token") == 2
+    assert "--autoscaling-config" in commands
+    assert all(kind["min_workers"] == 0 for kind in config["available_node_types"].values())
     with pytest.raises(jsonschema.ValidationError, match="Additional properties"):
         validate_config(config | {"max_wrokers": 1})
 

@@ -14,6 +14,7 @@ import pytest
 
 from ray_nodes import RayNodes, ray_nodes
 from spire_ray.checkpoints import TINY_FOLDER
+from test_secrets import files
 from vllm_plugin import install
 
 CLIPS = TINY_FOLDER / "clips" / "manifest.jsonl"
@@ -66,7 +67,13 @@ def test_an_engine_of_two_nodes_writes_what_one_alone_does(nodes: RayNodes, alon
     (engine,) = [json.loads(path.read_text()) for path in (tmp_path / "told").iterdir()]
     assert len(set(engine["nodes"])) == 2
     assert engine["node"] in engine["nodes"]
-    assert texts(tmp_path / "out") == texts(alone)
+    made = texts(tmp_path / "out")
+    assert made == texts(alone)
+    said_aloud = {row["text"].encode() for table in made.values() for row in table if len(row["text"]) > 20}
+    assert len(said_aloud) > 50
+    for path in files(nodes.folder):
+        data = path.read_bytes()
+        assert not any(text in data for text in said_aloud), path
 
 
 def test_an_engine_that_loses_a_node_begins_again_when_another_has_joined(
