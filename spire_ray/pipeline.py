@@ -17,6 +17,7 @@ subtracts what is committed and has the rest done here. `pools`: of each stage's
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -181,7 +182,10 @@ def _stage(
 ) -> Dataset:
     """Actors, in each of which a shard goes through `stages`, `in_flight` shards at a time."""
     stage, settings = stages[0] if len(stages) == 1 else _in_turn(stages, one_at_a_time=not pool.num_gpus)
-    in_group = groups.of(int(pool.num_gpus)) if groups and pool.in_groups else None
+    place = groups.of(int(pool.num_gpus)) if groups and pool.in_groups else None
+    if pool.off_gpus:
+        # By itself Ray Data spreads actors over all nodes; Ray's own default takes those without GPUs first.
+        place = partial(dict, scheduling_strategy="DEFAULT")
     return dataset.map_batches(
         stage,
         fn_constructor_kwargs=dict(settings),
@@ -197,8 +201,8 @@ def _stage(
             max_tasks_in_flight_per_actor=None if pool.num_gpus else max(2, in_flight),
         ),
         num_cpus=pool.num_cpus,
-        num_gpus=None if in_group else pool.num_gpus or None,
-        ray_remote_args_fn=in_group,  # of Ray up to 2.63
+        num_gpus=None if pool.in_groups else pool.num_gpus or None,
+        ray_remote_args_fn=place,  # of Ray up to 2.63
     )
 
 

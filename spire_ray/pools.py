@@ -27,6 +27,7 @@ class Pool:
     num_cpus: float
     num_gpus: float
     threads: int | None = None
+    off_gpus: bool = False  # on nodes without GPUs, as far as these have room
 
     @property
     def device(self) -> str:
@@ -74,12 +75,13 @@ def cutter_pool(cluster: Cluster) -> Pool:
 
 
 def reader_pool(cluster: Cluster, encoders: Pool) -> Pool:
-    """Readers enough for encoders on GPUs, within the CPUs those leave."""
+    """Readers enough for encoders on GPUs, within the CPUs those leave, on nodes without GPUs where there are some."""
     feeding = encoders.size * encoders.num_gpus * GPU_ACTOR_CPUS
     spare = cluster.cpus - feeding
     if spare < 1:
         return Pool(1, num_cpus=0.25, num_gpus=0)
-    return Pool(min(READERS_PER_GPU * encoders.size, int(spare)), num_cpus=1, num_gpus=0)
+    off_gpus = len(cluster.cpus_of_nodes) > len(cluster.gpus_of_nodes)
+    return Pool(min(READERS_PER_GPU * encoders.size, int(spare)), num_cpus=1, num_gpus=0, off_gpus=off_gpus)
 
 
 def engine_pool(cluster: Cluster, tensor_parallel_size: int = 1) -> Pool:
