@@ -15,8 +15,8 @@ from typing import Any
 
 import ray
 from ray.data import DataContext
-from ray.data._internal.actor_autoscaler.autoscaling_actor_pool import AutoscalingActorPool
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.data._internal.execution.operators.actor_pool_map_operator import _ActorPool
 from ray.exceptions import RayError
 
 from spire_ray.pools import Pool
@@ -26,6 +26,7 @@ LOOK_EVERY_S = 5.0
 MORE_AFTER_S = 10.0  # a node may have joined in place of one that is not yet believed lost
 ANEW_AFTER_S = 30.0  # nodes join one after another: not anew for each
 STILL_S = 30.0  # without a shard, and twice the longest wait for one so far
+IDLE_S = 5.0  # between two stages a shard is nobody's for a moment
 STILL_AT_FIRST_S = 120.0  # before the first shard: models are loaded
 
 
@@ -39,8 +40,8 @@ class Watch(ExecutionCallback):
     `made_for` is then what it has actors for; `changed`, of a stage that was ended, what there was instead. A stage may
     have actors for more, what is `wanted` of an autoscaler: they wait for a place.
 
-    Where no node has the `gpus_needed`, and with less than a CPU, there is nothing but to wait. When `stopped`, the
-    shards that run are let commit; where none can, the stage ends.
+    Where all nodes together have fewer GPUs than `gpus_needed`, and with less than a CPU, there is nothing but to wait.
+    When `stopped`, the shards that run are let commit; once none runs, the stage ends.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Watch(ExecutionCallback):
         self.looked_at = self.shard_at = clock()
         self.longest_wait_s: float | None = None
         self.other: tuple[Cluster, float] | None = None  # than it was made for, and since when
+        self.idle_at: float | None = None  # when a stopped stage was first seen with nothing to do
 
     def __reduce__(self) -> "tuple[type[Watch], tuple[Any, ...]]":
         """Ray Data sends its settings, and this with them, to its actors, where it watches nothing."""
@@ -77,13 +79,11 @@ class Watch(ExecutionCallback):
         self.longest_wait_s = max(busy_s, wait_s, self.longest_wait_s or 0.0)
         self.shard_at = now
 
-    def check(self, running: Sequence[AutoscalingActorPool] = ()) -> None:
+    def check(self, running: Sequence[_ActorPool] = ()) -> None:
         """More actors for the `running` pools, or ClusterChanged when the stage had better begin anew, or end."""
         now = self.clock()
         if self.stopped():
-            if any(not pool.num_running_actors() for pool in running):  # nothing runs that could commit
-                self.changed = self.made_for
-                raise ClusterChanged
+            self._end_once_idle(running, now)
             return
         if now - self.looked_at < LOOK_EVERY_S:
             return
@@ -108,15 +108,33 @@ class Watch(ExecutionCallback):
             self.changed = there
             raise ClusterChanged
 
+    def _end_once_idle(self, running: Sequence[_ActorPool], now: float) -> None:
+        """ClusterChanged when nothing that lives has worked for a while: nodes or models are waited for."""
+        states = [state for pool in running for state in pool._running_actors.values()]
+        if any(state.num_tasks_in_flight and not state.is_restarting for state in states):
+            self.idle_at = None
+            return
+        self.idle_at = now if self.idle_at is None else self.idle_at
+        if now - self.idle_at >= IDLE_S:
+            self.changed = self.made_for
+            raise ClusterChanged
+
     def _has_gpus(self, there: Cluster) -> bool:
         return not self.gpus_needed or there.engines_of(self.gpus_needed) > 0
 
     def _lost(self, there: Cluster) -> bool:
         """Whether there is less room than there was. More may be asked for, but that may take its time to come."""
-        pairs = zip(self.pools_of(there), self.pools_of(self.made_for), strict=False)
+        was = self.made_for
+        if there.device != was.device:  # those of CPUs are other pools
+            return False
+        if self.gpus_needed and there.engines_within_nodes(self.gpus_needed) < was.engines_within_nodes(
+            self.gpus_needed
+        ):
+            return True
+        pairs = zip(self.pools_of(there), self.pools_of(was), strict=True)
         return any(now.size < had.size for now, had in pairs)
 
-    def _may_have(self, wanted: Sequence[Pool], running: Sequence[AutoscalingActorPool]) -> bool:
+    def _may_have(self, wanted: Sequence[Pool], running: Sequence[_ActorPool]) -> bool:
         """Whether the `running` pools are the `wanted` ones or smaller, of actors that reserve the same."""
         if len(wanted) != len(running):
             return False
@@ -129,7 +147,7 @@ class Watch(ExecutionCallback):
                 return False
         return True
 
-    def _give(self, wanted: Sequence[Pool], running: Sequence[AutoscalingActorPool]) -> None:
+    def _give(self, wanted: Sequence[Pool], running: Sequence[_ActorPool]) -> None:
         for pool, has in zip(wanted, running, strict=True):  # Ray Data starts what a pool has not: below its least
             has._config = replace(has._config, min_size=pool.size, initial_size=pool.size, max_size=pool.size)
 

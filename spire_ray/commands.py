@@ -207,9 +207,9 @@ def _on(options: argparse.Namespace) -> DriverOptions:
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:
-    """What is asked of an autoscaler. UserError where there is none: this machine alone stays as it is."""
+    """What a run wants of a cluster. UserError where there is none: this machine alone stays as it is."""
     wanted = Wanted(options.cpus, options.gpus)
-    if wanted != Wanted() and not (options.address or os.environ.get("RAY_ADDRESS")):
+    if wanted != Wanted() and (options.address or os.environ.get("RAY_ADDRESS") or "local") == "local":
         raise UserError("--gpus and --cpus are asked of a cluster's autoscaler: give its --address")
     return wanted
 

@@ -1,5 +1,6 @@
 """One driver: it joins Ray when there is work, runs datasets to their end or to a stop, and writes down what it did."""
 
+import math
 import platform
 import re
 import secrets
@@ -89,7 +90,7 @@ class Driver:
         UserError when it has neither GPUs nor CPUs, and is not asked for any.
         """
         if not self.aim.gpus and self.aim.cpus < 1:
-            raise UserError("Ray has no CPU and no GPU there: ask its autoscaler for some, with --gpus or --cpus")
+            raise UserError("Ray has no CPU and no GPU there: start workers, or --gpus or --cpus asks its autoscaler")
         return self.aim.device
 
     def say(self, line: str) -> None:
@@ -129,11 +130,12 @@ class Driver:
         patience_s = max(MIN_PATIENCE_S, patience_s)
         if ray.is_initialized():
             self._look_again()
-        gpus_needed = gpus_needed if self.aim.gpus else 0
-        self._say_wanted()
+        gpus_needed = gpus_needed if self.device == "cuda" else 0
+        self._say_wanted(_pools(pools_of, len(left), self.aim))
         ended = time.monotonic()
         with self._stage(progress, patience_s) as count:
             while left:
+                self.groups.remove()
                 pools = partial(_pools, pools_of, len(left))
                 watch = Watch(self.cluster, pools, self.wanted.on, gpus_needed, self.stop.requested.is_set)
                 try:
@@ -141,7 +143,7 @@ class Driver:
                         dataset = dataset_of(list(left.values()), pools(self.aim))
                     for row in dataset.iter_rows():
                         if watch.made_for is not self.cluster:
-                            if pools(watch.made_for) != pools(self.cluster):
+                            if _sizes(pools(watch.made_for)) != _sizes(pools(self.cluster)):
                                 self._say_now(watch.made_for, "more", len(left))
                             self.cluster = watch.made_for
                         summary = Summary(**row)
@@ -160,8 +162,7 @@ class Driver:
                     self.cluster = watch.changed
                 else:
                     break  # those that are left were not begun: it was told to stop
-                finally:
-                    self.groups.remove()
+            self.groups.remove()
 
     def _look_again(self) -> None:
         """Nodes may have come or gone since the last stage began. One that had GPUs waits for them."""
@@ -169,12 +170,14 @@ class Driver:
         if there.cpus >= 1 and self.wanted.on(there).device == self.device:
             self.cluster = there
 
-    def _say_wanted(self) -> None:
-        has, aim = self.cluster, self.aim
-        if aim.gpus > has.gpus:
-            self.say(f"{has.gpus} of {aim.gpus} GPUs are there, the others are asked for")
-        elif aim.cpus > has.cpus:
-            self.say(f"{has.cpus:g} of {aim.cpus:g} CPUs are there, the others are asked for")
+    def _say_wanted(self, pools: Sequence[Pool]) -> None:
+        has = self.cluster
+        gpus = math.ceil(sum(pool.size * pool.num_gpus for pool in pools))
+        cpus = math.ceil(sum(pool.size * pool.num_cpus for pool in pools))
+        if gpus > has.gpus:
+            self.say(f"{has.gpus} of {gpus} GPUs are there, the others are asked for")
+        elif cpus > has.cpus:
+            self.say(f"{has.cpus:g} of {cpus} CPUs are there, the others are asked for")
 
     def _say_now(self, there: Cluster, actors: str, left: int) -> None:
         told = f"{self.cluster.cpus:g} CPUs and {self.cluster.gpus} GPUs are now {there.cpus:g} and {there.gpus}"
@@ -241,6 +244,10 @@ class Driver:
 
 def _pools(pools_of: Callable[[Cluster], Sequence[Pool]], shards: int, cluster: Cluster) -> list[Pool]:
     return [pool.of_at_most(shards) for pool in pools_of(cluster)]
+
+
+def _sizes(pools: Sequence[Pool]) -> list[int]:
+    return [pool.size for pool in pools]
 
 
 def _versions() -> dict[str, str]:

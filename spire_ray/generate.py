@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from spire_ray.answers import (
 from spire_ray.checkpoints import Checkpoint, context_length, on_this_machine
 from spire_ray.engine import EngineSettings, greedy, next_token, set_environment, start_engine, stop_token_ids
 from spire_ray.errors import MachineFault
-from spire_ray.groups import join_group
+from spire_ray.groups import group_is_whole, join_group
 from spire_ray.isolation import Key, Room, Strikes, Verdict
 from spire_ray.prompts import Prompts
 from spire_ray.shards import StoreAt, shard_of, this_actor
@@ -103,9 +104,7 @@ class GenerateText:
         self.room = Room(max(1, 2 * settings.max_num_seqs // (tasks.requests * tasks.beam)))
         self.strikes = Strikes(strikes.open(), run) if strikes else None
         self.deterministic = settings.deterministic
-        if settings.tensor_parallel_size > 1:
-            join_group()
-        self.engine = start_engine(checkpoint.llm, settings)
+        self.engine = _start_in_group(checkpoint.llm, settings)
         self.block = settings.block_size or int(self.engine.vllm_config.cache_config.block_size)
 
     async def __call__(self, row: pa.Table) -> pa.Table:
@@ -259,6 +258,20 @@ class GenerateText:
                 self.strikes.record(self.room.inside, self.room.left)
         finally:
             os._exit(1)
+
+
+def _start_in_group(llm: Path, settings: EngineSettings) -> Any:
+    """A started engine. Where one of its nodes is lost meanwhile the process ends, and Ray starts its actor again."""
+    if settings.tensor_parallel_size == 1:
+        return start_engine(llm, settings)
+    join_group()
+    try:
+        return start_engine(llm, settings)
+    except MachineFault as fault:
+        if group_is_whole():
+            raise
+        print(f"a node was lost while the engine started: {fault}", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _units_of(sources: pa.Table) -> list[Units | None]:

@@ -19,6 +19,7 @@ from spire_ray.engine import ENVIRONMENT
 from spire_ray.resources import of_this_cluster
 
 LOOK_EVERY_S = 1.0
+LOSS_IS_KNOWN_S = 20.0  # Ray's own setting of health checks: 15 s
 
 
 class Groups:
@@ -26,15 +27,17 @@ class Groups:
 
     def __init__(self) -> None:
         self.made: list[PlacementGroup] = []
+        self.within_nodes = 0
 
     def of(self, gpus: int) -> Callable[[], dict[str, Any]]:
         """What Ray Data asks of each actor that it starts: where it belongs, a new group of so many GPUs."""
         return partial(self._place, gpus)
 
     def _place(self, gpus: int) -> dict[str, Any]:
-        in_one_node = max(of_this_cluster().gpus_of_nodes, default=0) >= gpus
+        in_one_node = self.within_nodes < of_this_cluster().engines_within_nodes(gpus)
         group = placement_group([{"GPU": 1}] * gpus, strategy="STRICT_PACK" if in_one_node else "PACK")
         self.made.append(group)
+        self.within_nodes += in_one_node
         inside = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
         # Those of the actor are its workers' too; vLLM itself hands them variables only after they have imported it.
         variables = {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
@@ -44,6 +47,7 @@ class Groups:
         """What they hold is free again, and the actors in them are gone."""
         while self.made:
             remove_placement_group(self.made.pop())
+        self.within_nodes = 0
 
 
 def join_group() -> None:
@@ -52,12 +56,23 @@ def join_group() -> None:
     Ray starts an actor again on the nodes that are left when one of its group is lost, and vLLM does not wait for
     another. For some seconds the group is told to be whole with a node in it that is dead.
     """
-    group = get_current_placement_group()
-    assert group is not None, "an engine of several GPUs is made in a group"
+    group = _own_group()
     while not _is_whole(group):
         time.sleep(LOOK_EVERY_S)
     # The engine's process joins Ray by itself, and would take whichever Ray of this machine started last.
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+
+
+def group_is_whole() -> bool:
+    """Whether this actor's group is, some seconds from now, when the loss of a node is known."""
+    time.sleep(LOSS_IS_KNOWN_S)
+    return _is_whole(_own_group())
+
+
+def _own_group() -> PlacementGroup:
+    group = get_current_placement_group()
+    assert group is not None, "an engine of several GPUs is made in a group"
+    return group
 
 
 def _is_whole(group: PlacementGroup) -> bool:

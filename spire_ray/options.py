@@ -214,9 +214,9 @@ def _ray_options(one: argparse.ArgumentParser, parts: bool = True, encoders: boo
     group = one.add_argument_group("Ray")
     group.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (this machine alone)")
     if parts:
-        wanted = "ask the cluster's autoscaler for nodes with so many {}, all together (those there)"
-        group.add_argument("--gpus", type=_positive(int), default=0, metavar="N", help=wanted.format("GPUs"))
-        group.add_argument("--cpus", type=_positive(int), default=0, metavar="N", help=wanted.format("CPUs"))
+        wanted = "take {} of the cluster, and ask its autoscaler for those that it has not (all there are)"
+        group.add_argument("--gpus", type=_positive(int), default=0, metavar="N", help=wanted.format("N GPUs"))
+        group.add_argument("--cpus", type=_positive(int), default=0, metavar="N", help=wanted.format("N CPUs"))
         group.add_argument(
             "--part", default="1/1", metavar="N/M", help="do every M-th shard; M drivers at once share OUT (1/1)"
         )

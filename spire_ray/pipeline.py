@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeAlias
+from warnings import catch_warnings, filterwarnings
 
 import pyarrow as pa
 import ray
@@ -186,24 +187,28 @@ def _stage(
     if pool.off_gpus:
         # By itself Ray Data spreads actors over all nodes; Ray's own default takes those without GPUs first.
         place = partial(dict, scheduling_strategy="DEFAULT")
-    return dataset.map_batches(
-        stage,
-        fn_constructor_kwargs=dict(settings),
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(
-            size=pool.size,
-            max_concurrent_calls_per_actor=in_flight,
-            # By itself Ray Data calls a stage from one thread, however many shards are under way.
-            enable_true_multi_threading=in_flight > 1,
-            # A CPU's shard may take a quarter of an hour: an actor holds two, or as many as it works on. By itself Ray
-            # Data gives it twice as many as it works on.
-            max_tasks_in_flight_per_actor=None if pool.num_gpus else max(2, in_flight),
-        ),
-        num_cpus=pool.num_cpus,
-        num_gpus=None if pool.in_groups else pool.num_gpus or None,
-        ray_remote_args_fn=place,  # of Ray up to 2.63
+    actors = ActorPoolStrategy(
+        size=pool.size,
+        max_concurrent_calls_per_actor=in_flight,
+        # By itself Ray Data calls a stage from one thread, however many shards are under way.
+        enable_true_multi_threading=in_flight > 1,
+        # A CPU's shard may take a quarter of an hour: an actor holds two, or as many as it works on. By itself Ray
+        # Data gives it twice as many as it works on.
+        max_tasks_in_flight_per_actor=None if pool.num_gpus else max(2, in_flight),
     )
+    with catch_warnings():
+        # Ray has it up to 2.63, and nothing in its place yet.
+        filterwarnings("ignore", "`ray_remote_args_fn` is deprecated")
+        return dataset.map_batches(
+            stage,
+            fn_constructor_kwargs=dict(settings),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=actors,
+            num_cpus=pool.num_cpus,
+            num_gpus=None if pool.in_groups else pool.num_gpus or None,
+            ray_remote_args_fn=place,
+        )
 
 
 def _in_turn(stages: Sequence[Stage], one_at_a_time: bool) -> Stage:

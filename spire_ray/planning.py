@@ -145,5 +145,5 @@ def _segments(
         if shards_left := own(recordings.without(outputs.committed(store, TABLE))):
             patience_s = max(shard.seconds for shard in shards_left) / SLOWEST_CUT
             progress = Progress.of(TABLE, recordings, shards_left)
-            driver.run_shards(shards_left, segment_pools, listen, progress, patience_s)
+            driver.run_shards(shards_left, segment_pools, listen, progress, patience_s, gpus_needed=0)
     return read_segments(store, recordings)

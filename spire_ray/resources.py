@@ -54,41 +54,51 @@ class Cluster:
     def engines_of(self, gpus_each: int) -> int:
         """How many engines find a place that share their tensors between `gpus_each` GPUs.
 
-        In one node each; only where no node has so many, in several.
+        Each in one node; of the GPUs that are left over those of several nodes make up the others.
         """
-        return sum(gpus // gpus_each for gpus in self.gpus_of_nodes or (self.gpus,)) or self.gpus // gpus_each
+        inside = self.engines_within_nodes(gpus_each)
+        return inside + (self.gpus - inside * gpus_each) // gpus_each
+
+    def engines_within_nodes(self, gpus_each: int) -> int:
+        """How many of them have all their GPUs in one node."""
+        return sum(gpus // gpus_each for gpus in self.gpus_of_nodes or (self.gpus,))
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a run asks an autoscaler for. An actor that finds no place is the question: autoscalers count those."""
+    """What a run wants of a cluster, whether it has it or not; 0: what there is.
+
+    What is not there is asked for by the actors that find no place: autoscalers count those.
+    """
 
     cpus: int = 0
     gpus: int = 0
 
     def on(self, there: Cluster) -> Cluster:
-        """The cluster `there` with the nodes that it is still to get, and CPUs enough for what feeds the GPUs."""
-        gpus = max(0, self.gpus - there.gpus)
-        cpus = max(0, max(self.cpus, CPUS_WITH_A_GPU * self.gpus) - int(there.cpus))
-        node_cpus = there.node_cpus if there.cpus else CPUS_OF_A_NEW_NODE
-        node_gpus = max(there.gpus_of_nodes, default=there.gpus or 1)
-        return replace(
-            there,
-            cpus=there.cpus + cpus,
-            gpus=there.gpus + gpus,
-            node_cpus=node_cpus,
-            gpus_of_nodes=_with_more(there.gpus_of_nodes, there.gpus, gpus, node_gpus),
-            cpus_of_nodes=_with_more(there.cpus_of_nodes, int(there.cpus), cpus, node_cpus),
-        )
+        """The cluster that the run is made for: with nodes that `there` is still to get, or without what is too much.
+
+        Two runs on a cluster would else have each other's GPUs for theirs, and ask for twice as many again and again.
+        """
+        aim = there
+        if self.gpus:
+            in_nodes = there.gpus_of_nodes or (there.gpus,) * bool(there.gpus)
+            aim = replace(aim, gpus=self.gpus, gpus_of_nodes=_in_nodes(self.gpus, in_nodes, max(in_nodes, default=1)))
+        if cpus := self.cpus or max(int(there.cpus), CPUS_WITH_A_GPU * self.gpus) * bool(self.gpus):
+            in_nodes = there.cpus_of_nodes or (int(there.cpus),) * bool(there.cpus)
+            node_cpus = there.node_cpus if there.cpus else CPUS_OF_A_NEW_NODE
+            in_nodes = _in_nodes(cpus, in_nodes, node_cpus)
+            aim = replace(aim, cpus=cpus, node_cpus=min(node_cpus, cpus), cpus_of_nodes=in_nodes)
+        return aim
 
 
-def _with_more(of_nodes: tuple[int, ...], there: int, more: int, of_a_node: int) -> tuple[int, ...]:
-    """`of_nodes`, where they are told, and `more` in nodes of `of_a_node`."""
-    if not more:
-        return of_nodes
-    told = of_nodes or ((there,) if there else ())
-    whole, rest = divmod(more, of_a_node)
-    return tuple(sorted((*told, *[of_a_node] * whole, *[rest] * bool(rest))))
+def _in_nodes(total: int, there: tuple[int, ...], of_a_new_node: int) -> tuple[int, ...]:
+    """The nodes that `total` is spread over: those that are `there`, the largest first, then new ones."""
+    taken: list[int] = []
+    for node in sorted(there, reverse=True):
+        taken.append(min(node, total - sum(taken)))
+    while (left := total - sum(taken)) > 0:
+        taken.append(min(of_a_new_node, left))
+    return tuple(sorted(size for size in taken if size))
 
 
 def connect(address: str | None) -> Cluster:

@@ -1,6 +1,6 @@
 """A job whose engines are real ones on CPUs, of made-up GPUs: `python tests/tensor_parallel.py FOLDER COMMAND …`.
 
-Each engine's actor writes FOLDER/PID.json when it has started: the `node` that it is on, and all `nodes` of its group.
+Without an --address the GPUs are this machine's, as many as MADE_UP_GPUS says. Each engine's actor writes FOLDER/PID.json when it has started: the `node` that it is on, and all `nodes` of its group.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.util import get_current_placement_group, placement_group_table
 
-from spire_ray import pipeline
+from spire_ray import pipeline, resources
 from spire_ray.cli import main
 from spire_ray.engine import EngineSettings
 from spire_ray.generate import GenerateText
@@ -47,7 +47,13 @@ def for_device(device: str, tensor_parallel_size: int = 1) -> EngineSettings:
     )
 
 
+def with_gpus(init: Any, gpus: int) -> Any:
+    """How Ray is started here, with GPUs."""
+    return lambda address, settings: init(address, {**settings, **({"num_gpus": gpus} if address == "local" else {})})
+
+
 if __name__ == "__main__":
+    resources._init = with_gpus(resources._init, int(os.environ.get("MADE_UP_GPUS", "0")))
     EngineSettings.for_device = for_device  # type: ignore[method-assign, assignment]
     pipeline.GenerateText = watched(Path(sys.argv[1]))  # type: ignore[misc]
     sys.exit(main(sys.argv[2:]))

@@ -42,7 +42,7 @@ class Ward:
             try:
                 self.watch.check(self.running)
             except ClusterChanged:
-                assert self.watch.changed == self.there
+                assert self.watch.changed == (self.watch.made_for if self.watch.stopped() else self.there)
                 return self.now - began
         return None
 
@@ -122,21 +122,47 @@ def test_shards_that_end_together_do_not_make_the_next_look_late() -> None:
 
 
 def test_a_run_that_was_told_to_stop_lets_its_shards_commit() -> None:
+    """Also when what loaded them has ended: Ray Data lets go of actors that have nothing more to do."""
     ward = Ward(5)
+    loaders, engines, commits = ward.running = [pool_of_ray_data(2, 0.97) for _ in range(3)]
+    loaders._running_actors = {}
+    working, committing = State(4), State(0)
+    engines._running_actors, commits._running_actors = {0: working, 1: State(0)}, {0: committing}
     ward.watch.stopped = lambda: True
     ward.has(9)
-    assert ward.ended_within(2_000) is None
+    assert ward.ended_within(200) is None
+    working.num_tasks_in_flight = 0
+    assert ward.ended_within(3) is None
+    committing.num_tasks_in_flight = 1
+    assert ward.ended_within(200) is None
+    committing.num_tasks_in_flight = 0
+    assert ward.ended_within(30) == pytest.approx(5, abs=2)
 
 
-@pytest.mark.parametrize("sizes", [(1, 0), (0, 0)])
-def test_a_run_that_is_stopped_while_it_waits_for_nodes_ends(sizes: tuple[int, int]) -> None:
+class State:
+    """Of an actor, as Ray Data keeps it."""
+
+    def __init__(self, shards: int, is_restarting: bool = False) -> None:
+        self.num_tasks_in_flight = shards
+        self.is_restarting = is_restarting
+
+
+@pytest.mark.parametrize(
+    "actors",
+    [
+        pytest.param([[], []], id="none was ever there"),
+        pytest.param([[State(0)], []], id="only what loads shards"),
+        pytest.param([[State(0)], [State(4, is_restarting=True)]], id="its node is gone"),
+    ],
+)
+def test_a_run_that_is_stopped_while_it_waits_for_nodes_ends(actors: list[list[State]]) -> None:
     ward = Ward(0)
     ward.running = [pool_of_ray_data(2, 0.97), pool_of_ray_data(2, 0.97)]
-    for pool, running in zip(ward.running, sizes, strict=True):
-        pool._running_actors = dict.fromkeys(range(running))
+    for pool, states in zip(ward.running, actors, strict=True):
+        pool._running_actors = dict(enumerate(states))
     assert ward.ended_within(2_000) is None
     ward.watch.stopped = lambda: True
-    assert ward.ended_within(10) == 1
+    assert ward.ended_within(30) == pytest.approx(5, abs=2)
 
 
 def test_what_is_asked_of_an_autoscaler_is_waited_for_and_used_as_it_comes() -> None:
@@ -155,6 +181,27 @@ def test_what_is_asked_of_an_autoscaler_is_waited_for_and_used_as_it_comes() -> 
     assert ward.ended_within(600) == pytest.approx(30, abs=6), "those that are left make room for what it had"
 
 
+def test_a_first_gpu_beside_cpus_is_no_reason_to_begin_anew() -> None:
+    ward = Ward(0, wanted=Wanted(gpus=8))
+    ward.watch.pools_of = unit_pools
+    ward.there = ward.watch.made_for = Cluster(16, 0, 16, cpus_of_nodes=(16,))
+    ward.running = [pool_of_ray_data(24, 1), pool_of_ray_data(8, 0, 1)]
+    assert ward.ended_within(1_000) is None
+    ward.there = Cluster(24, 1, 8, cpus_of_nodes=(8, 16), gpus_of_nodes=(1,))
+    assert ward.ended_within(1_000, a_shard_every=20) is None
+
+
+def test_a_group_in_one_node_that_is_replaced_by_smaller_ones_begins_anew() -> None:
+    """Its actor waits for a node with as many GPUs."""
+    ward = Ward(8, 2, gpus_needed=2)
+    ward.watch.pools_of = lambda cluster: text_pools(cluster, 2)
+    ward.running = [pool_of_ray_data(1, 0) for _ in range(3)]
+    ward.there = ward.watch.made_for = Cluster(8, 2, 8, gpus_of_nodes=(2,))
+    assert ward.ended_within(100, a_shard_every=10) is None
+    ward.there = Cluster(8, 2, 4, gpus_of_nodes=(1, 1))
+    assert ward.ended_within(600) == pytest.approx(30, abs=6)
+
+
 def test_cpus_are_asked_for_too() -> None:
     ward = Ward(4, wanted=Wanted(cpus=16))
     ward.watch.pools_of = unit_pools
@@ -163,9 +210,9 @@ def test_cpus_are_asked_for_too() -> None:
     for nodes in (2, 3, 4):
         ward.there = Cluster(4 * nodes, 0, 4, cpus_of_nodes=(4,) * nodes)
         assert ward.ended_within(1_000, a_shard_every=10) is None
-    ward.there = Cluster(20, 0, 4, cpus_of_nodes=(4,) * 5)  # more than was asked for is used as well
+    ward.there = Cluster(20, 0, 4, cpus_of_nodes=(4,) * 5)  # another run's, perhaps
     assert ward.ended_within(1_000, a_shard_every=10) is None
-    assert ward.running[0].max_size() == 5
+    assert ward.running[0].max_size() == 4
 
 
 def test_as_many_cpus_on_nodes_too_small_for_an_encoder_are_a_change_too() -> None:

@@ -199,7 +199,7 @@ def test_a_cluster_that_has_nothing_and_is_asked_for_nothing_is_refused(
     corpus.mkdir()
     soundfile.write(corpus / "a.wav", sound(0.5, 0), 16_000)
     command = ["plan", corpus, out, "--address", "head:6379"]
-    assert "ask its autoscaler for some, with --gpus or --cpus" in refused(capsys, *command)
+    assert "Ray has no CPU and no GPU there" in refused(capsys, *command)
     assert not out.exists()
     assert main([str(word) for word in [*command, "--gpus", "8"]]) == 0
     assert json.loads((out / "plan.json").read_text())["settings"]["shard_minutes"] == 60

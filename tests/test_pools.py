@@ -79,24 +79,31 @@ def test_readers_leave_the_gpus_to_the_encoders(cpu_nodes: int, gpu_node: tuple[
 
 
 @pytest.mark.parametrize(
-    ("tensor_parallel", "gpu_nodes", "engines"),
-    [(1, (2, 2), 4), (2, (2, 2), 2), (2, (3, 3), 2), (4, (8, 2), 2), (2, (1, 1, 4), 2)],
+    ("tensor_parallel", "gpu_nodes", "within", "over"),
+    [
+        (1, (2, 2), 4, 0),
+        (2, (2, 2), 2, 0),
+        (2, (3, 3), 2, 1),
+        (4, (8, 2), 2, 0),
+        (4, (8, 2, 2), 2, 1),
+        (2, (1, 1, 4), 2, 1),
+        (2, (1, 1, 1, 1, 2), 1, 2),
+        (2, (1, 1, 1), 0, 1),
+        (2, (1,), 0, 0),
+    ],
 )
-def test_an_engine_is_in_one_node_where_one_has_so_many_gpus(
-    tensor_parallel: int, gpu_nodes: tuple[int, ...], engines: int
+def test_an_engine_is_in_one_node_or_else_in_several(
+    tensor_parallel: int, gpu_nodes: tuple[int, ...], within: int, over: int
 ) -> None:
     cluster = Cluster(16, sum(gpu_nodes), 4, gpus_of_nodes=gpu_nodes)
-    pool = engine_pool(cluster, tensor_parallel)
-    assert (pool.size, pool.num_gpus) == (engines, tensor_parallel)
-    nodes = [{"cpus": 4.0, "gpus": float(gpus)} for gpus in gpu_nodes] + [{"cpus": 4.0, "gpus": 0.0}]
-    assert placed(nodes, *text_pools(cluster, tensor_parallel))
-    assert pool.in_groups == (tensor_parallel > 1)
-    EngineOptions(tensor_parallel_size=tensor_parallel).check_fits(cluster.gpus)
-
-
-@pytest.mark.parametrize(("gpu_nodes", "engines"), [((1, 1, 1, 1), 2), ((1, 1, 1), 1), ((1,), 0)])
-def test_where_no_node_has_so_many_an_engine_has_its_gpus_in_several(gpu_nodes: tuple[int, ...], engines: int) -> None:
-    assert Cluster(16, sum(gpu_nodes), 4, gpus_of_nodes=gpu_nodes).engines_of(2) == engines
+    assert cluster.engines_within_nodes(tensor_parallel) == within
+    assert cluster.engines_of(tensor_parallel) == within + over
+    if within + over:
+        pool = engine_pool(cluster, tensor_parallel)
+        assert (pool.size, pool.num_gpus, pool.in_groups) == (within + over, tensor_parallel, tensor_parallel > 1)
+        nodes = [{"cpus": 4.0, "gpus": float(gpus)} for gpus in gpu_nodes] + [{"cpus": 4.0, "gpus": 0.0}]
+        assert placed(nodes, replace(pool, size=within))
+        EngineOptions(tensor_parallel_size=tensor_parallel).check_fits(cluster.gpus)
 
 
 def test_an_engine_that_the_cluster_cannot_hold_is_refused() -> None:
@@ -113,8 +120,10 @@ def test_more_actors_than_shards_are_not_made() -> None:
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS, ids=str)
-def test_what_is_asked_for_does_not_change_what_is_there(cluster: Cluster) -> None:
-    assert Wanted().on(cluster) == Wanted(cpus=1).on(cluster) == cluster
+def test_a_run_that_wants_nothing_takes_what_is_there(cluster: Cluster) -> None:
+    assert Wanted().on(cluster) == cluster
+    fewer = Wanted(cpus=1).on(cluster)
+    assert (fewer.cpus, fewer.node_cpus, fewer.gpus) == (1, 1, cluster.gpus)
 
 
 @pytest.mark.parametrize("gpus_each", [1.0, 0.5])
@@ -136,11 +145,13 @@ def test_the_actors_are_the_same_or_more_while_the_gpus_that_were_asked_for_come
 
 
 @pytest.mark.parametrize(
-    ("there", "asked", "of_nodes"), [((), 3, (1, 1, 1)), ((2,), 7, (1, 2, 2, 2)), ((8,), 16, (8, 8))]
+    ("there", "asked", "of_nodes"),
+    [((), 3, (1, 1, 1)), ((2,), 7, (1, 2, 2, 2)), ((8,), 16, (8, 8)), ((2, 8), 8, (8,)), ((2, 8), 3, (3,))],
 )
-def test_new_nodes_are_taken_for_such_as_there_are(
+def test_the_nodes_that_a_run_wants_are_such_as_there_are(
     there: tuple[int, ...], asked: int, of_nodes: tuple[int, ...]
 ) -> None:
+    """Fewer than there are, too: of two runs on a cluster neither asks for the nodes that are the other's."""
     aim = Wanted(gpus=asked).on(Cluster(8.0 * len(there), sum(there), 8, gpus_of_nodes=there))
     assert (aim.gpus, aim.gpus_of_nodes) == (asked, of_nodes)
 

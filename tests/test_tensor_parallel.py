@@ -1,10 +1,11 @@
 """Engines of two GPUs on nodes of one: real vLLM over a placement group of Ray's, its workers on CPUs."""
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,12 +44,12 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
         yield nodes
 
 
-def start(nodes: RayNodes, alone: Path, out: Path, told: Path) -> "subprocess.Popen[str]":
+def start(alone: Path, out: Path, told: Path, environment: Mapping[str, str], *on: str) -> "subprocess.Popen[str]":
     told.mkdir()
     script = str(Path(__file__).with_name("tensor_parallel.py"))
     command = [sys.executable, script, str(told), "generate", str(alone), "--to", str(out), *WORDS]
-    command += ["--tensor-parallel", "2", "--address", nodes.address]
-    return subprocess.Popen(command, env=dict(nodes.environment), stderr=subprocess.PIPE, text=True)
+    command += ["--tensor-parallel", "2", *on]
+    return subprocess.Popen(command, env={**environment}, stderr=subprocess.PIPE, text=True)
 
 
 def texts(out: Path) -> dict[str, list[dict[str, Any]]]:
@@ -60,8 +61,19 @@ def texts(out: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def test_an_engine_of_two_gpus_of_this_machine_writes_what_one_alone_does(alone: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": install(tmp_path / "plugin"), "MADE_UP_GPUS": "2"}
+    job = start(alone, tmp_path / "out", tmp_path / "told", environment)
+    said = job.communicate(timeout=400)[1]
+    assert job.returncode == 0, said
+    assert "Warning" not in said
+    (engine,) = [json.loads(path.read_text()) for path in (tmp_path / "told").iterdir()]
+    assert engine["nodes"] == [engine["node"]] * 2
+    assert texts(tmp_path / "out") == texts(alone)
+
+
 def test_an_engine_of_two_nodes_writes_what_one_alone_does(nodes: RayNodes, alone: Path, tmp_path: Path) -> None:
-    job = start(nodes, alone, tmp_path / "out", tmp_path / "told")
+    job = start(alone, tmp_path / "out", tmp_path / "told", nodes.environment, "--address", nodes.address)
     said = job.communicate(timeout=400)[1]
     assert job.returncode == 0, said
     (engine,) = [json.loads(path.read_text()) for path in (tmp_path / "told").iterdir()]
@@ -80,7 +92,7 @@ def test_an_engine_that_loses_a_node_begins_again_when_another_has_joined(
     nodes: RayNodes, alone: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    job = start(nodes, alone, out, tmp_path / "told")
+    job = start(alone, out, tmp_path / "told", nodes.environment, "--address", nodes.address)
     deadline = time.monotonic() + 300
     while not (before := list(out.glob("transcripts/part-*"))):
         assert job.poll() is None, job.communicate()
