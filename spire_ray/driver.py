@@ -109,6 +109,8 @@ class Driver:
         `patience_s`: how long no shard may end before the run is given up, 30 minutes at the least.
         """
         with self._stage(progress, patience_s) as count:
+            # It was made before, and has the settings of then.
+            dataset.context.execution_no_progress_timeout_s = DataContext.get_current().execution_no_progress_timeout_s
             for row in dataset.iter_rows():
                 count(Summary(**row))
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,7 @@ class Rows:
 
     shards: Sequence[Shard]
     stages: list[Any] = field(default_factory=list)
+    context: Any = field(default_factory=SimpleNamespace)
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         stages = [stage(**settings) for stage, settings in self.stages]

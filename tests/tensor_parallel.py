@@ -1,6 +1,7 @@
 """A job whose engines are real ones on CPUs, of made-up GPUs: `python tests/tensor_parallel.py FOLDER COMMAND …`.
 
-Without an --address the GPUs are this machine's, as many as MADE_UP_GPUS says. Each engine's actor writes FOLDER/PID.json when it has started: the `node` that it is on, and all `nodes` of its group.
+Without an --address the GPUs are this machine's, as many as MADE_UP_GPUS says. Each engine's actor writes
+FOLDER/PID.json when it has started: the `node` that it is on, and all `nodes` of its group.
 """
 
 import json

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
-from ray.data import Dataset
+from ray.data import DataContext, Dataset
 
 from spire_ray.cli import main
 from spire_ray.driver import Driver
@@ -22,11 +22,6 @@ from spire_ray.progress import Progress
 from spire_ray.resources import Wanted
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-
-
-class Nothing:
-    def __call__(self, row: object) -> object:
-        return row
 
 
 @pytest.mark.parametrize("while_loading", [True, False])
@@ -52,6 +47,10 @@ def test_the_fault_of_a_stage(while_loading: bool, kind: type[Exception]) -> Non
 def run_where_a_gpu_is_waited_for() -> None:
     """A stage whose one actor finds no place: there is no GPU here."""
 
+    class Nothing:
+        def __call__(self, row: object) -> object:
+            return row
+
     def dataset_of(shards: Sequence[Shard], pools: Sequence[Pool]) -> Dataset:
         pool = ray.data.ActorPoolStrategy(size=pools[0].size)
         rows = ray.data.from_items([{"shard": shard.index} for shard in shards])
@@ -72,8 +71,22 @@ def test_a_run_that_waits_for_nodes_ends_at_once_when_it_is_stopped(capsys: pyte
     assert "0 of 2 GPUs are there, the others are asked for" in capsys.readouterr().err
 
 
+def test_a_dataset_that_was_made_before_has_the_patience_of_its_stage() -> None:
+    class Slow:
+        def __call__(self, row: object) -> object:
+            time.sleep(6)
+            raise MachineFault("it is late")
+
+    pool = ray.data.ActorPoolStrategy(size=1)
+    dataset = ray.data.from_items([{"shard": 0}]).map_batches(Slow, batch_size=1, num_cpus=0.5, compute=pool)
+    dataset.context.execution_no_progress_timeout_s = 2
+    with Driver("test") as driver, pytest.raises(MachineFault, match="it is late"):
+        driver.run(dataset, Progress("units", 1, 0.0), patience_s=0)
+
+
 def test_a_run_whose_nodes_do_not_come_says_what_it_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spire_ray.driver.MIN_PATIENCE_S", 5.0)
+    monkeypatch.setattr(DataContext.get_current(), "execution_no_progress_timeout_s", 0)  # as it was, after this test
     with pytest.raises(MachineFault, match=r"^no shard has ended for 0 minutes: `ray status` tells"):
         run_where_a_gpu_is_waited_for()
 
