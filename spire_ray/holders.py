@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from ray.exceptions import RayError
 
-from spire_ray.driver import fault_behind
 from spire_ray.errors import MachineFault
+from spire_ray.faults import fault_behind
 from spire_ray.kmeans import Frames, Sums
 from spire_ray.nearest import Centroids
 from spire_ray.pools import Pool

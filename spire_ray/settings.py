@@ -101,9 +101,9 @@ class EngineOptions:
         return self.quantization is not None or self.tensor_parallel_size > 1
 
     def check_fits(self, gpus: int) -> None:
-        """UserError when a cluster with so many GPUs cannot run such an engine."""
+        """UserError when so many GPUs cannot run such an engine."""
         if self.tensor_parallel_size > max(1, gpus):
-            raise UserError(f"--tensor-parallel {self.tensor_parallel_size} needs as many GPUs, but Ray has {gpus}")
+            raise UserError(f"--tensor-parallel {self.tensor_parallel_size} needs as many GPUs, but there are {gpus}")
         if self.quantization and not gpus:
             raise UserError(f"--quantization {self.quantization} needs a GPU, but Ray has none")
 

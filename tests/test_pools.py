@@ -109,7 +109,7 @@ def test_an_engine_is_in_one_node_or_else_in_several(
 def test_an_engine_that_the_cluster_cannot_hold_is_refused() -> None:
     options = EngineOptions(tensor_parallel_size=2)
     for gpus in (0, 1):
-        with pytest.raises(UserError, match=rf"^--tensor-parallel 2 needs as many GPUs, but Ray has {gpus}$"):
+        with pytest.raises(UserError, match=rf"^--tensor-parallel 2 needs as many GPUs, but there are {gpus}$"):
             options.check_fits(gpus)
 
 

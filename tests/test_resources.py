@@ -7,8 +7,8 @@ import pytest
 from ray.exceptions import OutOfDiskError, RayError
 
 from spire_ray import resources
-from spire_ray.driver import fault_behind
 from spire_ray.errors import MachineFault
+from spire_ray.faults import fault_behind
 
 
 def test_without_an_address_or_a_cluster_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
