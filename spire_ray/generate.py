@@ -29,7 +29,7 @@ from spire_ray.answers import (
 from spire_ray.checkpoints import Checkpoint, context_length, on_this_machine
 from spire_ray.engine import EngineSettings, greedy, next_token, set_environment, start_engine, stop_token_ids
 from spire_ray.errors import MachineFault
-from spire_ray.groups import group_is_whole, join_group
+from spire_ray.groups import is_lost, join_group
 from spire_ray.isolation import Key, Room, Strikes, Verdict
 from spire_ray.prompts import Prompts
 from spire_ray.shards import StoreAt, shard_of, this_actor
@@ -264,11 +264,11 @@ def _start_in_group(llm: Path, settings: EngineSettings) -> Any:
     """A started engine. Where one of its nodes is lost meanwhile the process ends, and Ray starts its actor again."""
     if settings.tensor_parallel_size == 1:
         return start_engine(llm, settings)
-    join_group()
+    nodes = join_group()
     try:
         return start_engine(llm, settings)
     except MachineFault as fault:
-        if group_is_whole():
+        if not is_lost(nodes):
             raise
         print(f"a node was lost while the engine started: {fault}", file=sys.stderr, flush=True)
         os._exit(1)

@@ -50,33 +50,33 @@ class Groups:
         self.within_nodes = 0
 
 
-def join_group() -> None:
-    """In an actor of a group, before its engine starts: waits until all GPUs of the group are there.
+def join_group() -> set[str]:
+    """In an actor of a group, before its engine starts: waits until all GPUs of the group are there. Their nodes.
 
     Ray starts an actor again on the nodes that are left when one of its group is lost, and vLLM does not wait for
     another. For some seconds the group is told to be whole with a node in it that is dead.
     """
-    group = _own_group()
-    while not _is_whole(group):
+    group = get_current_placement_group()
+    assert group is not None, "an engine of several GPUs is made in a group"
+    while not (nodes := _whole(group)):
         time.sleep(LOOK_EVERY_S)
     # The engine's process joins Ray by itself, and would take whichever Ray of this machine started last.
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    return nodes
 
 
-def group_is_whole() -> bool:
-    """Whether this actor's group is, some seconds from now, when the loss of a node is known."""
+def is_lost(nodes: set[str]) -> bool:
+    """Whether one of them is, some seconds from now, when its loss is known."""
     time.sleep(LOSS_IS_KNOWN_S)
-    return _is_whole(_own_group())
+    return not nodes <= _alive()
 
 
-def _own_group() -> PlacementGroup:
-    group = get_current_placement_group()
-    assert group is not None, "an engine of several GPUs is made in a group"
-    return group
-
-
-def _is_whole(group: PlacementGroup) -> bool:
+def _whole(group: PlacementGroup) -> set[str]:
     about = placement_group_table(group)
+    nodes = set(about["bundles_to_node_id"].values())
+    return nodes if about["state"] == "CREATED" and nodes <= _alive() else set()
+
+
+def _alive() -> set[str]:
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    alive = {node["NodeID"] for node in nodes if node["Alive"]}
-    return about["state"] == "CREATED" and alive.issuperset(about["bundles_to_node_id"].values())
+    return {node["NodeID"] for node in nodes if node["Alive"]}

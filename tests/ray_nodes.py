@@ -80,6 +80,13 @@ class RayNodes:
         (word,) = (word for word in psutil.Process(self.raylets[name]).cmdline() if word.startswith("--node_id="))
         return word.partition("=")[2]
 
+    def runs(self, name: str, actor: str) -> bool:
+        """Whether a process of the node is called so."""
+        children = psutil.Process(self.raylets[name]).children(recursive=True)
+        with suppress(psutil.NoSuchProcess):
+            return any(actor in " ".join(process.cmdline()) for process in children)
+        return False
+
     def pause(self, stage: str) -> None:
         """The actors of a stage stand still, so that a test need not be faster than they are."""
         self._send(stage, signal.SIGSTOP)

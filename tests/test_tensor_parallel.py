@@ -106,3 +106,24 @@ def test_an_engine_that_loses_a_node_begins_again_when_another_has_joined(
     assert len(before) < len(list(out.glob("transcripts/part-*"))), "the node was lost after the work was done"
     assert len(list((tmp_path / "told").iterdir())) == 2
     assert texts(out) == texts(alone)
+
+
+def test_an_engine_that_loses_a_node_while_it_starts_begins_again(nodes: RayNodes, alone: Path, tmp_path: Path) -> None:
+    out, told = tmp_path / "out", tmp_path / "told"
+    job = start(alone, out, told, nodes.environment, "--address", nodes.address)
+    (worker, *_) = workers_of_vllm(nodes, job)
+    nodes.kill(worker)
+    nodes.join("fourth", cpus=1, gpus=1)
+    said = job.communicate(timeout=500)[1]
+    assert job.returncode == 0, said
+    assert texts(out) == texts(alone)
+
+
+def workers_of_vllm(nodes: RayNodes, job: "subprocess.Popen[str]") -> list[str]:
+    """The nodes on which a worker of an engine has begun, as soon as there are two."""
+    deadline = time.monotonic() + 200
+    while len(found := [name for name in nodes.raylets if nodes.runs(name, "RayWorkerProc")]) < 2:
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return found
