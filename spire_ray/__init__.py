@@ -1,3 +1,3 @@
 """Speech corpora to Parquet tables of units, transcripts and translations, on Ray."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
