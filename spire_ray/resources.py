@@ -128,6 +128,8 @@ def connect(address: str | None) -> Cluster:
             raise MachineFault(f"Ray does not start here: {fault}") from fault
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It takes a stage that is ended on purpose (churn.py) for a fault of Ray's own; of others the driver tells.
+    logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)
     return of_this_cluster()
 
 

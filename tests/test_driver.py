@@ -62,13 +62,16 @@ def run_where_a_gpu_is_waited_for() -> None:
         driver.run_shards(shards, lambda there: pools, dataset_of, Progress("units", 2, 2.0), patience_s=0)
 
 
-def test_a_run_that_waits_for_nodes_ends_at_once_when_it_is_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_waits_for_nodes_ends_at_once_when_it_is_stopped(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     threading.Timer(5, signal.raise_signal, [signal.SIGTERM]).start()
     began = time.monotonic()
     with pytest.raises(Interrupted, match="0 of 2 shards committed in this run"):
         run_where_a_gpu_is_waited_for()
     assert time.monotonic() - began < 60
     assert "0 of 2 GPUs are there, the others are asked for" in capsys.readouterr().err
+    assert caplog.text == "", "a stop is no fault"
 
 
 def test_a_dataset_that_was_made_before_has_the_patience_of_its_stage() -> None:
