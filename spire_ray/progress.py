@@ -1,5 +1,6 @@
 """What a person watches while a stage runs: one live line on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from collections import Counter
@@ -188,10 +189,18 @@ class Progress:
 def show_line(stream: TextIO, line: str, last: bool) -> None:
     """A line on a stream: on a terminal in place of the one before, and `last` leaves it standing."""
     if stream.isatty():
-        stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
+        stream.write(f"\r\x1b[K{line if last else _cut(stream, line)}" + ("\n" if last else ""))
     else:
         stream.write(line + "\n")
     stream.flush()
+
+
+def _cut(stream: TextIO, line: str) -> str:
+    """As much as the terminal shows in one row: of a second row the next line would take nothing away."""
+    try:
+        return line[: os.get_terminal_size(stream.fileno()).columns - 1] or line
+    except OSError:
+        return line
 
 
 def clock(seconds: float) -> str:

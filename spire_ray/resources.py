@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from spire_ray.errors import MachineFault, UserError
 
 TOKEN = "where it asks for its token, set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token"
 RAY_ROOM = 100 << 20  # bytes: a session's logs and sockets take tens of MB
+ANSWER_S = 10.0
 CPUS_OF_A_NEW_NODE = 4  # at the least, where there is no node to tell by
 CPUS_WITH_A_GPU = 4  # three readers for its encoder, and the half CPU that feeds it: see pools.py
 
@@ -119,7 +121,8 @@ def connect(address: str | None) -> Cluster:
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
         }
-    with _quiet():
+    _check_answers(address)
+    with _quiet(tell=address == "local"):
         try:
             _init(address, settings)
         except (ConnectionError, RuntimeError, ValueError) as fault:
@@ -161,9 +164,20 @@ def _check_room(folder: str) -> None:
         raise MachineFault(f"{folder} has {free >> 20} MB free: Ray keeps its files there, or where RAY_TMPDIR says")
 
 
+def _check_answers(address: str) -> None:
+    """UserError where nobody listens. Ray itself tries for a quarter of an hour, and does not end when it is told to."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "://" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError) as fault:
+        raise UserError(f"no Ray cluster answers at {address}: {fault}") from fault
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps back what Ray's start prints, unless it fails: its C++ part writes to the descriptor itself."""
+def _quiet(tell: bool) -> Iterator[None]:
+    """Keeps back what Ray's start prints: its C++ part writes to the descriptor itself. `tell`: all, if it fails."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -171,8 +185,9 @@ def _quiet() -> Iterator[None]:
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(terminal, held.read())
+            if tell:
+                held.seek(0)
+                os.write(terminal, held.read())
             raise
         finally:
             os.dup2(terminal, 2)

@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import logging
+import os
 import secrets
 import shlex
 import sys
@@ -48,9 +50,11 @@ def submit(words: Sequence[str], options: argparse.Namespace, address: str | Non
         where = address or "RAY_API_SERVER_ADDRESS, or http://127.0.0.1:8265"
         raise UserError(f"no Ray job API answers at {where}: {fault}") from fault
     at = f" --address {address}" if address else ""
-    print(f"job {name}\n  log   ray job logs{at} --follow {name}\n  stop  ray job stop{at} {name}", file=sys.stderr)
+    ray = "RAY_AUTH_MODE=token ray" if os.environ.get("RAY_AUTH_MODE") == "token" else "ray"
+    print(f"job {name}\n  log   {ray} job logs{at} --follow {name}\n  stop  {ray} job stop{at} {name}", file=sys.stderr)
     if not wait:
         return 0
+    logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it tells how its sockets close
     try:
         return asyncio.run(_follow(client, name))
     except (KeyboardInterrupt, Interrupted):

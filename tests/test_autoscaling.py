@@ -77,7 +77,7 @@ def test_a_run_asks_for_its_gpus_and_gives_them_back(scaled: Scaled) -> None:
     told = job.communicate(timeout=400)[1]
     assert job.returncode == 0, told
     assert sorted(scaled.workers()) == [(2, 0), (2, 1), (2, 1)], "all six readers must have found a CPU"
-    assert "0 of 2 GPUs are there, the others are asked for" in told
+    assert "of the 2 GPUs that there is work for 0 are there" in told
     for stage, count in actors.items():
         placed = [json.loads(path.read_text()) for path in (scaled.folder / "told").glob(f"{stage}-*.json")]
         assert len(placed) == count, stage

@@ -122,7 +122,7 @@ def test_a_job_that_loses_a_node_ends_with_all_its_rows(
         time.sleep(1)
     log, told = job.communicate(timeout=400)
     assert job.returncode == 0, log + told
-    assert re.search(r"job spire-tokenize-\w+\n  log   ray job logs", told)
+    assert re.search(r"job spire-tokenize-\w+\n  log   RAY_AUTH_MODE=token ray job logs", told)
     assert "11 of 11 shards" in log or f"{SHARDS} of {SHARDS} shards" in log
     assert "1 unreadable" in log
     assert metrics.keys() >= METRICS

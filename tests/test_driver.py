@@ -70,7 +70,7 @@ def test_a_run_that_waits_for_nodes_ends_at_once_when_it_is_stopped(
     with pytest.raises(Interrupted, match="0 of 2 shards committed in this run"):
         run_where_a_gpu_is_waited_for()
     assert time.monotonic() - began < 60
-    assert "0 of 2 GPUs are there, the others are asked for" in capsys.readouterr().err
+    assert "of the 2 GPUs that there is work for 0 are there" in capsys.readouterr().err
     assert caplog.text == "", "a stop is no fault"
 
 

@@ -16,8 +16,14 @@ def test_without_an_address_or_a_cluster_the_user_is_told(monkeypatch: pytest.Mo
         raise ConnectionError("nobody answers")
 
     monkeypatch.setattr("ray.init", refuse)
-    with pytest.raises(resources.UserError, match=r"no Ray cluster answers at 127.0.0.1:1: nobody answers"):
+    with pytest.raises(resources.UserError, match=r"no Ray cluster answers at auto: nobody answers"):
+        resources.connect("auto")
+
+
+def test_an_address_where_nobody_listens_is_told_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(resources.UserError, match=r"^no Ray cluster answers at 127.0.0.1:1: .*[Rr]efused"):
         resources.connect("127.0.0.1:1")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_ray_that_does_not_start_is_a_fault_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,11 +36,11 @@ def test_a_ray_that_does_not_start_is_a_fault_of_the_machine(monkeypatch: pytest
 
     monkeypatch.setattr("ray.init", fail)
     with pytest.raises(MachineFault, match=r"Ray does not start here: Something else\."):
-        resources.connect("10.0.0.1:6379")
+        resources.connect("auto")
     assert len(tried) == 2
     tried, said = [], said[1:]
     with pytest.raises(MachineFault, match=r"Ray does not start here: Something else\."):
-        resources.connect("10.0.0.1:6379")
+        resources.connect("auto")
     assert len(tried) == 1
 
 
