@@ -165,7 +165,7 @@ def _check_room(folder: str) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """UserError where nobody listens. Ray itself tries for a quarter of an hour, and does not end when it is told to."""
+    """UserError where nobody listens. Ray itself tries for a quarter of an hour, and no signal ends it."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or "://" in address:
         return
